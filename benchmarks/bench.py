@@ -1,0 +1,329 @@
+"""`make bench`: every figure of the performance table that exists, in one run, beside what it is compared with.
+
+Usage: python benchmarks/bench.py [--quick] [--only NAME ...] [--write]
+`--write` puts the table and the machine's description into docs/PERFORMANCE.md. `--quick` shortens every measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from harness import (
+    CVX,
+    HERE,
+    Server,
+    app,
+    backend,
+    load,
+    machine,
+    node,
+    node_sqlite_server,
+    percentile,
+    time_command,
+)
+
+REPORT = HERE.parent / "docs" / "PERFORMANCE.md"
+ACCOUNTS = 100_000
+
+
+@dataclass
+class Row:
+    figure: str
+    ours: str
+    compared: str
+    ratio: str
+    target: str
+
+
+BENCHES: dict[str, Callable[[bool], Iterator[Row]]] = {}
+
+
+def bench(function: Callable[[bool], Iterator[Row]]) -> Callable[[bool], Iterator[Row]]:
+    BENCHES[function.__name__.removeprefix("bench_")] = function
+    return function
+
+
+def seed_accounts(server: Server, count: int) -> None:
+    for begin in range(0, count, 5_000):
+        server.call("mutation", "bench:seedAccounts", {"from": begin, "to": min(count, begin + 5_000)})
+
+
+@bench
+def bench_startup(quick: bool) -> Iterator[Row]:
+    official = [node(), str(app() / "node_modules" / "convex" / "bin" / "main.js")]
+    for flag in ("--version", "--help"):
+        ours = time_command([*CVX, flag], 3 if quick else 10)
+        theirs = time_command([*official, flag], 3 if quick else 10, cwd=app())
+        yield Row(
+            f"`cvx {flag}`",
+            f"{ours:.3f} s",
+            f"official CLI {theirs:.3f} s",
+            f"{ours / theirs:.2f}×",
+            "≤ 0.15 s and ≤ 0.2×",
+        )
+
+
+@bench
+def bench_dev(quick: bool) -> Iterator[Row]:
+    """Cold start of `cvx dev`, then save → changed result on a connected official client."""
+    for modules, target in ((20, 150), (100, 300)):
+        project = app(modules)
+        done = subprocess.run(
+            [sys.executable, str(HERE / "save_to_live.py"), str(project), str(5 if quick else 20)],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr[-2000:])
+        result = json.loads(done.stdout.splitlines()[-1])
+        yield Row(
+            f"`cvx dev` cold start to ready, {modules} modules",
+            f"{result['cold_start_s']:.2f} s",
+            "",
+            "",
+            "≤ 1.5 s",
+        )
+        samples = result["samples_ms"]
+        yield Row(
+            f"save → result on the official client, {modules} modules",
+            f"p50 {percentile(samples, 0.5):.0f} ms, p95 {percentile(samples, 0.95):.0f} ms",
+            "",
+            "",
+            f"p95 ≤ {target} ms",
+        )
+
+
+@bench
+def bench_queries(quick: bool) -> Iterator[Row]:
+    seconds = 2 if quick else 6
+    with backend() as server:
+        server.push(app())
+        seed_accounts(server, 10_000)
+        for name, mode, request, target in (
+            ("one-read query, HTTP, uncached", "http", "query", "p50 ≤ 1 ms, ≥ 3,000/s"),
+            ("one-read query, socket, uncached", "sockets", "query", "p50 ≤ 1 ms, ≥ 3,000/s"),
+            ("the same, HTTP, cached", "http", "cached-query", "≥ 10,000/s"),
+            ("the same, socket, cached", "sockets", "cached-query", "≥ 10,000/s"),
+        ):
+            single = load(
+                mode=mode, request=request, url=server.url, clients=1, seconds=seconds, accounts=10_000
+            )
+            many = load(
+                mode=mode, request=request, url=server.url, clients=32, seconds=seconds, accounts=10_000
+            )
+            yield Row(
+                name,
+                f"p50 {single['p50']:.2f} ms (1 client), {many['perSecond']:,.0f}/s (32 clients)",
+                "",
+                "",
+                target,
+            )
+
+
+@bench
+def bench_transfers(quick: bool) -> Iterator[Row]:
+    seconds = 3 if quick else 10
+    accounts = 10_000 if quick else ACCOUNTS
+    with backend() as server, node_sqlite_server(accounts) as raw:
+        server.push(app())
+        seed_accounts(server, accounts)
+        for name, alpha, target in (
+            ("transfer mutation, 64 clients, no contention", 0, "≥ 1.0× Node + SQLite"),
+            ("the same, ~80 % contention (Zipf 1.5)", 1.5, "≥ 1.0×, no failure"),
+        ):
+            theirs = load(
+                mode="http",
+                request="raw-transfer",
+                url=raw,
+                clients=64,
+                seconds=seconds,
+                accounts=accounts,
+                alpha=alpha,
+            )
+            ours = load(
+                mode="http",
+                request="transfer",
+                url=server.url,
+                clients=64,
+                seconds=seconds,
+                accounts=accounts,
+                alpha=alpha,
+            )
+            socket = load(
+                mode="sockets",
+                request="transfer",
+                url=server.url,
+                clients=64,
+                seconds=seconds,
+                accounts=accounts,
+                alpha=alpha,
+            )
+            yield Row(
+                f"{name}, HTTP",
+                f"{ours['perSecond']:,.0f}/s, p99 {ours['p99']:.0f} ms, {ours['failures']} failures",
+                f"Node + SQLite {theirs['perSecond']:,.0f}/s, p99 {theirs['p99']:.0f} ms",
+                f"{ours['perSecond'] / theirs['perSecond']:.2f}×",
+                target,
+            )
+            yield Row(
+                f"{name}, sockets",
+                f"{socket['perSecond']:,.0f}/s, p99 {socket['p99']:.0f} ms, {socket['failures']} failures",
+                "",
+                "",
+                "≥ 2,000/s" if alpha == 0 else "no failure",
+            )
+
+
+@bench
+def bench_fanout(quick: bool) -> Iterator[Row]:
+    for subscribers, target in ((100, 10), (1_000, 50)):
+        with backend() as server:
+            server.push(app())
+            result = load(
+                mode="fanout", url=server.url, subscribers=subscribers, rounds=20 if quick else 100, group=5
+            )
+            yield Row(
+                f"mutation → update at all of {subscribers:,} subscribers",
+                f"p50 {result['toAll']['p50']:.1f} ms, p95 {result['toAll']['p95']:.1f} ms",
+                "",
+                "",
+                f"p95 ≤ {target} ms",
+            )
+
+
+@bench
+def bench_subscriptions(quick: bool) -> Iterator[Row]:
+    with backend() as server:
+        server.push(app())
+        few = load(
+            mode="subscriptions", url=server.url, subscriptions=100, sockets=10, seconds=2 if quick else 5
+        )
+        many = load(
+            mode="subscriptions",
+            url=server.url,
+            subscriptions=2_000 if quick else 10_000,
+            sockets=100,
+            seconds=2 if quick else 5,
+        )
+        yield Row(
+            f"write touching one of {many['subscriptions']:,} subscriptions",
+            f"p50 {many['p50']:.2f} ms",
+            f"at {few['subscriptions']}: {few['p50']:.2f} ms",
+            f"{many['p50'] / few['p50']:.2f}×",
+            "≤ 1.20×",
+        )
+
+
+@bench
+def bench_collect(quick: bool) -> Iterator[Row]:
+    with backend() as server:
+        server.push(app())
+        server.call("mutation", "bench:seedItems", {"group": 1, "count": 1000})
+        server.call("mutation", "bench:seedItems", {"group": 2, "count": 1000})
+        rewrites = 50 if quick else 1000
+        for _ in range(rewrites):
+            server.call("mutation", "bench:rewrite", {"group": 2})
+        fresh = load(mode="http", request="collect", url=server.url, clients=1, seconds=3, group=1)
+        old = load(mode="http", request="collect", url=server.url, clients=1, seconds=3, group=2)
+        yield Row("`collect()` of 1,000 documents", f"p50 {fresh['p50']:.1f} ms", "", "", "≤ 15 ms")
+        yield Row(
+            f"the same, every row rewritten {rewrites:,} times",
+            f"p50 {old['p50']:.1f} ms",
+            f"fresh rows {fresh['p50']:.1f} ms",
+            f"{old['p50'] / fresh['p50']:.2f}×",
+            "≤ 1.10×",
+        )
+
+
+@bench
+def bench_memory(quick: bool) -> Iterator[Row]:
+    project = app(140)
+    with backend() as server:
+        time.sleep(1)
+        yield Row("memory, idle (backend and its children)", f"{server.rss_mb():.0f} MB", "", "", "≤ 200 MB")
+        server.push(project)
+        server.call("query", "bench:one", {"n": 1})
+        first = server.rss_mb()
+        deploys = 10 if quick else 50
+        for number in range(deploys):
+            (project / "convex" / "extra0.ts").write_text(
+                'import { query } from "./_generated/server";\nexport const answer = query(async () => '
+                + str(number)
+                + ");\n"
+            )
+            server.push(project)
+            server.call("query", "extra0:answer", {})
+        after = server.rss_mb()
+        yield Row(
+            f"memory after {deploys} deploys of a 140-module app",
+            f"{after:.0f} MB",
+            f"after the first {first:.0f} MB",
+            f"{after / first:.2f}×",
+            "≤ 1.20×",
+        )
+
+
+@bench
+def bench_engine(quick: bool) -> Iterator[Row]:
+    """The engine alone, without functions: what SQLite itself can do stands beside it in benchmarks/engine.py."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / "engine.py"), "--json", *(["--quick"] if quick else [])],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr[-2000:])
+    for row in json.loads(done.stdout.splitlines()[-1]):
+        yield Row(**row)
+
+
+def table(rows: list[Row]) -> str:
+    lines = ["| figure | ours | compared with | ratio | target |", "|---|---|---|---|---|"]
+    lines += [f"| {row.figure} | {row.ours} | {row.compared} | {row.ratio} | {row.target} |" for row in rows]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", nargs="*", choices=sorted(BENCHES))
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    os.chdir(HERE)
+    rows: list[Row] = []
+    failed = 0
+    for name in options.only or BENCHES:
+        try:
+            for row in BENCHES[name](options.quick):
+                rows.append(row)
+                print(
+                    f"{row.figure:60s} {row.ours:55s} {row.compared} {row.ratio}  (target {row.target})",
+                    flush=True,
+                )
+        except (RuntimeError, subprocess.SubprocessError, OSError) as error:
+            failed += 1
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+    print("\n" + table(rows))
+    if options.write:
+        begin, end = "<!-- bench:begin -->", "<!-- bench:end -->"
+        text = REPORT.read_text()
+        head, tail = text.split(begin)[0], text.split(end)[1]
+        made = f"{begin}\n\nMeasured {datetime.date.today().isoformat()} by `make bench` on {machine()}.\n\n{table(rows)}\n\n{end}"
+        REPORT.write_text(head + made + tail)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

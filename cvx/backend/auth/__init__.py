@@ -20,6 +20,7 @@ from cvx.backend.auth.identity import (
     user_from_attributes,
     user_of,
 )
+from cvx.backend.auth.instance import Instance, load_instance
 
 __all__ = [
     "ANONYMOUS",
@@ -29,6 +30,7 @@ __all__ = [
     "Anonymous",
     "Authenticator",
     "Identity",
+    "Instance",
     "System",
     "Token",
     "User",
@@ -36,6 +38,7 @@ __all__ = [
     "check_admin_key",
     "identity_type",
     "issue_admin_key",
+    "load_instance",
     "new_instance_secret",
     "parse_authorization",
     "read_only_key",

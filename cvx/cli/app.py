@@ -1,0 +1,327 @@
+"""The root of the command line: the list of commands, the options before them, and the exit code.
+
+Commands are imported when they are called, so that `--help` and `--version` stay quick.
+
+Rule: only this file chooses an exit code, and only here are all exceptions caught.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import typer
+
+from cvx.cli.command import (
+    GLOBAL_PARAMETERS,
+    ColorOption,
+    CvxGroup,
+    DebugOption,
+    JsonOption,
+    NoInputOption,
+    ProjectOption,
+    QuietOption,
+    VerboseOption,
+)
+from cvx.cli.context import GlobalOptions
+from cvx.cli.output import ColorChoice, Output
+from cvx.errors import CvxError
+
+EXIT_CODES: dict[int, str] = {
+    0: "ok",
+    1: "failed",
+    2: "usage: an unknown command, flag or value, or a question nobody could answer",
+    3: "not found: a function, table, variable, template or deployment",
+    4: "not authorised: the admin key is missing or wrong",
+    5: "conflict or validation: the deployment refused the data, the schema or the code",
+    6: "the deployment cannot be reached",
+    7: "your function threw",
+    8: "a check found differences (codegen --dry-run, doctor)",
+    124: "timed out",
+    130: "interrupted",
+}
+
+_EXIT_BY_CODE: dict[str, int] = {
+    "InputNeeded": 2,
+    "UsageError": 2,
+    "FunctionNotFound": 3,
+    "ArgumentValidation": 5,
+    "SchemaMismatch": 5,
+    "SchemaFailed": 5,
+    "DeploymentUnreachable": 6,
+    "FunctionThrew": 7,
+    "CodegenStale": 8,
+    "ChecksDiffer": 8,
+    "TimedOut": 124,
+}
+_EXIT_BY_KIND: dict[str, int] = {
+    "not_found": 3,
+    "unauthenticated": 4,
+    "auth_update_failed": 4,
+    "forbidden": 4,
+    "conflict": 5,
+    "occ": 5,
+    "pagination_limit": 5,
+    "unavailable": 6,
+}
+
+
+@dataclass(frozen=True)
+class CommandEntry:
+    """Where a command lives; the help text stands here so that `cvx --help` imports none of them."""
+
+    module: str
+    help: str
+
+
+COMMANDS: dict[str, CommandEntry] = {
+    "init": CommandEntry("init", "Start a project, or add what is missing to one."),
+    "dev": CommandEntry("dev", "Run the local backend, push on every save, regenerate types."),
+    "run": CommandEntry("run", "Call a function and print its value."),
+    "deploy": CommandEntry("deploy", "Push the project to a deployment, all or nothing."),
+    "codegen": CommandEntry("codegen", "Write _generated/ without a backend."),
+    "typecheck": CommandEntry("typecheck", "Check the functions' types."),
+    "functions": CommandEntry("functions", "Print the specification of the deployed functions."),
+    "env": CommandEntry("env", "Read and write the deployment's environment variables."),
+    "data": CommandEntry("data", "Look at tables."),
+    "logs": CommandEntry("logs", "Follow the functions' logs."),
+    "deployment": CommandEntry("deployment", "List and show deployments."),
+    "backend": CommandEntry("backend", "Run the backend itself, or see what runs here."),
+    "config": CommandEntry("config", "Show the settings in force and where they come from."),
+    "help": CommandEntry("help", "Help on a command or a topic (exit-codes)."),
+}
+
+EXAMPLES = "cvx init my-app --template chat-vite\ncvx dev\ncvx run messages:list '{\"limit\": 5}'"
+
+
+class RootGroup(CvxGroup):
+    """The commands, imported on use."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"cvx.cli.commands.{entry.module}")
+        loaded = typer.main.get_command(module.app)
+        loaded.name = cmd_name
+        return loaded
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise CvxError(
+                "UsageError",
+                f"There is no command {args[0]!r}.",
+                hint=_nearest(args[0], list(COMMANDS), "Did you mean `cvx {}`?")
+                or "`cvx --help` lists them.",
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+
+app = typer.Typer(
+    cls=RootGroup,
+    name="cvx",
+    help="A command-line toolchain with a complete reactive backend inside it. Convex programs run on it unmodified.",
+    epilog=EXAMPLES,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+)
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    version: bool = typer.Option(False, "--version", "-V", help="Print the version."),
+    json_mode: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    color: ColorOption = None,
+    no_input: NoInputOption = False,
+    project_dir: ProjectOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """A command-line toolchain with a complete reactive backend inside it."""
+    ctx.obj = GlobalOptions(json_mode, quiet, verbose, color, no_input, project_dir, debug)
+    output = Output(json_mode=json_mode)
+    if version:
+        from cvx import __version__
+
+        output.result({"version": __version__}, f"cvx {__version__}")
+        raise typer.Exit()
+    if ctx.invoked_subcommand is None:
+        output.result(
+            {"help": ctx.get_help()},
+            lambda: "\n".join(
+                ["Usage: cvx COMMAND …", ""]
+                + [f"  {name.ljust(11)} {entry.help}" for name, entry in COMMANDS.items()]
+                + ["", "New here?  cvx init my-app --template chat-vite    More: cvx --help"]
+            ),
+        )
+
+
+_OPTIONAL_VALUES: dict[str, tuple[frozenset[str] | None, str]] = {
+    "--configure": (frozenset({"new", "existing"}), "ask"),
+    "--tail-logs": (frozenset({"always", "pause-on-deploy", "disable"}), "always"),
+    "--history": (None, "all"),
+}
+"""Options whose value may be left out, as in the official CLI: allowed values (None: a number), and the default."""
+
+
+def with_optional_values(argv: Sequence[str]) -> list[str]:
+    """`--configure` alone becomes `--configure ask`, and `--yes` becomes `--yes=yes`: one form for the parser."""
+    out: list[str] = []
+    rest = list(argv)
+    while rest:
+        token = rest.pop(0)
+        if token == "--":
+            return [*out, token, *rest]
+        out.append("--yes=yes" if token in ("--yes", "-y") else token)
+        if token in _OPTIONAL_VALUES:
+            allowed, default = _OPTIONAL_VALUES[token]
+            following = rest[0] if rest else ""
+            given = following in allowed if allowed is not None else following.isdigit() or following == "all"
+            if not given:
+                out.append(default)
+    return out
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line; the exit code. Never raises, never ends the process."""
+    plain = list(argv[: argv.index("--")] if "--" in argv else argv)
+    output = Output(
+        json_mode="--json" in plain, quiet="--quiet" in plain or "-q" in plain, color=_color(plain)
+    )
+    try:
+        typer.main.get_command(app).main(
+            args=with_optional_values(argv), prog_name="cvx", standalone_mode=False
+        )
+    except CvxError as error:
+        output.error(error)
+        if "--debug" in plain:
+            _traceback(output)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        output.clear_status()
+        if output.json_mode:
+            output.error(CvxError("Interrupted", "Interrupted.", hint=None))
+        return 130
+    except BrokenPipeError:
+        _abandon_stdout()
+        return 1
+    except Exception as error:
+        return _other(error, output, plain)
+    return 0
+
+
+def exit_code(error: CvxError) -> int:
+    """The exit code a failure maps to (see EXIT_CODES)."""
+    if error.code in _EXIT_BY_CODE:
+        return _EXIT_BY_CODE[error.code]
+    if error.kind in _EXIT_BY_KIND:
+        return _EXIT_BY_KIND[error.kind]
+    if error.kind == "bad_request" and "status" in error.details:
+        return 5  # The deployment looked at it and refused.
+    return 1
+
+
+def _other(error: Exception, output: Output, argv: Sequence[str]) -> int:
+    """Typer's own exceptions, then bugs."""
+    if isinstance(error, typer.Exit):
+        return int(error.exit_code)
+    if isinstance(error, typer.Abort):
+        return 130
+    if type(error).__name__ == "NoArgsIsHelpError":
+        text = getattr(error, "ctx", None)
+        output.result({"help": error.args[0]}, str(text.get_help()) if text is not None else str(error))
+        return 2
+    if hasattr(error, "format_message"):
+        output.error(_usage_error(error))
+        return 2
+    output.error(
+        CvxError(
+            "Bug",
+            f"cvx failed in a way it should not: {type(error).__name__}: {error}",
+            kind="internal",
+            hint="Run it again with --debug and report the traceback.",
+        )
+    )
+    if "--debug" in argv:
+        _traceback(output)
+    return 1
+
+
+def _usage_error(error: Any) -> CvxError:
+    """Typer's complaint as one of ours: the message, and the nearest thing that exists."""
+    message = str(error.format_message())
+    path = error.ctx.command_path if getattr(error, "ctx", None) is not None else "cvx"
+    hint = f"`{path} --help` shows what it takes."
+    option = getattr(error, "option_name", None)
+    if option and getattr(error, "possibilities", None):
+        hint = f"Did you mean {' or '.join(sorted(error.possibilities))}?"
+        message = f"{path} has no option {option}."
+    elif option and getattr(error, "ctx", None) is not None:
+        names = [name for param in error.ctx.command.params for name in param.opts if name.startswith("--")]
+        hint = _nearest(str(option), names, "Did you mean {}?") or hint
+    return CvxError("UsageError", message, hint=hint)
+
+
+def _nearest(word: str, known: list[str], sentence: str) -> str | None:
+    found = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return sentence.format(found[0]) if found else None
+
+
+def _color(argv: Sequence[str]) -> ColorChoice:
+    for index, token in enumerate(argv):
+        value = (
+            token[8:]
+            if token.startswith("--color=")
+            else argv[index + 1]
+            if token == "--color" and index + 1 < len(argv)
+            else ""
+        )
+        if value == "always":
+            return "always"
+        if value == "never":
+            return "never"
+    return "auto"
+
+
+def _traceback(output: Output) -> None:
+    import traceback
+
+    output.raw(traceback.format_exc())
+
+
+def _abandon_stdout() -> None:
+    """The reader of our pipe is gone: keep the interpreter from complaining at exit."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main() -> NoReturn:
+    """For `python -m cvx.cli`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+assert set(GLOBAL_PARAMETERS) == {
+    "json_mode",
+    "quiet",
+    "verbose",
+    "color",
+    "no_input",
+    "project_dir",
+    "debug",
+}

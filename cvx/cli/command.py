@@ -1,0 +1,216 @@
+"""How a command is declared: a plain function that takes a CommandContext first, plus its own options.
+
+`command(...)` adds the options every command has (and, with `talks=True`, the ones that choose a deployment),
+builds the CommandContext from them, and shows the examples at the end of the help.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from cvx.cli.context import CommandContext, DeploymentOptions, GlobalOptions
+
+GLOBAL_PANEL = "Global options"
+DEPLOYMENT_PANEL = "Deployment options"
+
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Answer with one JSON object on standard output.", rich_help_panel=GLOBAL_PANEL
+    ),
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Only data, warnings and errors.", rich_help_panel=GLOBAL_PANEL)
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say more about what is done.", rich_help_panel=GLOBAL_PANEL)
+]
+ColorOption = Annotated[
+    str | None,
+    typer.Option("--color", metavar="WHEN", help="auto, always or never.", rich_help_panel=GLOBAL_PANEL),
+]
+NoInputOption = Annotated[
+    bool,
+    typer.Option("--no-input", help="Never ask; fail naming the flag to pass.", rich_help_panel=GLOBAL_PANEL),
+]
+ProjectOption = Annotated[
+    str | None,
+    typer.Option(
+        "--project",
+        metavar="DIR",
+        help="The project's folder (default: here or above).",
+        rich_help_panel=GLOBAL_PANEL,
+    ),
+]
+DebugOption = Annotated[
+    bool, typer.Option("--debug", help="Show Python tracebacks.", rich_help_panel=GLOBAL_PANEL, hidden=True)
+]
+
+GLOBAL_PARAMETERS: dict[str, tuple[Any, Any]] = {
+    "json_mode": (JsonOption, False),
+    "quiet": (QuietOption, False),
+    "verbose": (VerboseOption, False),
+    "color": (ColorOption, None),
+    "no_input": (NoInputOption, False),
+    "project_dir": (ProjectOption, None),
+    "debug": (DebugOption, False),
+}
+
+DEPLOYMENT_PARAMETERS: dict[str, tuple[Any, Any]] = {
+    "deployment_name": (
+        Annotated[
+            str | None,
+            typer.Option(
+                "--deployment",
+                metavar="NAME",
+                help="A deployment of cvx.toml or a local one.",
+                rich_help_panel=DEPLOYMENT_PANEL,
+            ),
+        ],
+        None,
+    ),
+    "prod": (
+        Annotated[
+            bool,
+            typer.Option("--prod", help="The deployment named prod.", rich_help_panel=DEPLOYMENT_PANEL),
+        ],
+        False,
+    ),
+    "url": (
+        Annotated[
+            str | None,
+            typer.Option(
+                "--url", metavar="URL", help="A deployment's address.", rich_help_panel=DEPLOYMENT_PANEL
+            ),
+        ],
+        None,
+    ),
+    "admin_key": (
+        Annotated[
+            str | None,
+            typer.Option(
+                "--admin-key", metavar="KEY", help="Its admin key.", rich_help_panel=DEPLOYMENT_PANEL
+            ),
+        ],
+        None,
+    ),
+    "env_file": (
+        Annotated[
+            str | None,
+            typer.Option(
+                "--env-file",
+                metavar="FILE",
+                help="Choose from this file's variables only.",
+                rich_help_panel=DEPLOYMENT_PANEL,
+            ),
+        ],
+        None,
+    ),
+}
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def _format_examples(self: Any, formatter: Any) -> None:
+    if self.epilog:
+        formatter.write("\nExamples:\n")
+        for line in self.epilog.splitlines():
+            formatter.write(f"  {line}\n")
+
+
+def _format_options(self: Any, ctx: Any, formatter: Any) -> None:
+    """Options by panel, this command's own first."""
+    panels: dict[str, list[tuple[str, str]]] = {}
+    arguments: list[tuple[str, str]] = []
+    for param in self.get_params(ctx):
+        record = param.get_help_record(ctx)
+        if record is None:
+            continue
+        if param.param_type_name == "argument":
+            arguments.append(record)
+            continue
+        panel = getattr(param, "rich_help_panel", None)
+        panels.setdefault(panel or (GLOBAL_PANEL if param.name == "help" else "Options"), []).append(record)
+    if arguments:
+        with formatter.section("Arguments"):
+            formatter.write_dl(arguments)
+    for name in ("Options", DEPLOYMENT_PANEL, GLOBAL_PANEL):
+        if name in panels:
+            with formatter.section(name):
+                formatter.write_dl(panels[name])
+
+
+class CvxCommand(TyperCommand):
+    """A command whose help ends in examples, laid out as written."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        _format_examples(self, formatter)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        _format_options(self, ctx, formatter)
+
+
+class CvxGroup(TyperGroup):
+    """A group of commands with the same help."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        _format_examples(self, formatter)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        self.format_commands(ctx, formatter)
+        _format_options(self, ctx, formatter)
+
+
+def command(
+    app: typer.Typer, name: str, *, examples: Sequence[str], talks: bool = False, hidden: bool = False
+) -> Callable[[F], F]:
+    """Register `function(context, …)` as `cvx … name`. `talks`: it takes the deployment options too."""
+
+    def register(function: F) -> F:
+        hints = get_type_hints(function, include_extras=True)
+        own = list(inspect.signature(function).parameters.values())[1:]
+        extra = GLOBAL_PARAMETERS | (DEPLOYMENT_PARAMETERS if talks else {})
+
+        def invoke(ctx: typer.Context, **values: Any) -> None:
+            options = {key: values.pop(key) for key in GLOBAL_PARAMETERS}
+            chosen = {key: values.pop(key) for key in DEPLOYMENT_PARAMETERS if key in extra}
+            inherited = ctx.obj if isinstance(ctx.obj, GlobalOptions) else GlobalOptions()
+            context = CommandContext(inherited.merged(**options), DeploymentOptions(**chosen))
+            try:
+                function(context, **values)
+            finally:
+                context.output.clear_status()
+
+        parameters = [
+            inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        ]
+        parameters += [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in own]
+        parameters += [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for key, (annotation, default) in extra.items()
+        ]
+        # Typer reads the signature; plain objects in it spare it from resolving names in this module.
+        invoke.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        invoke.__annotations__ = {p.name: p.annotation for p in parameters}
+        invoke.__doc__ = function.__doc__
+        app.command(name, cls=CvxCommand, epilog="\n".join(examples), hidden=hidden)(invoke)
+        return function
+
+    return register
+
+
+def group(help_text: str) -> typer.Typer:
+    """A Typer app for one noun; its commands are registered with `command`."""
+    return typer.Typer(
+        help=help_text,
+        cls=CvxGroup,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )

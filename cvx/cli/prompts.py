@@ -1,0 +1,87 @@
+"""Questions to a person; a polite refusal where nobody can answer.
+
+Rule: nothing else asks. Without a terminal on standard input, or with `--no-input`, every question becomes a
+usage error that names the flag to pass instead (cli-contract item 13).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cvx.errors import CvxError
+
+
+@dataclass
+class Prompts:
+    """Asks on the terminal. `allowed` is false under `--no-input` and `--json`."""
+
+    allowed: bool = True
+
+    @property
+    def possible(self) -> bool:
+        """Is there somebody to ask?"""
+        return self.allowed and stdin_is_terminal() and sys.stderr.isatty()
+
+    def choose(self, question: str, choices: Sequence[str], *, default: str, flag: str) -> str:
+        """One of `choices`."""
+        self._require(question, flag)
+        import questionary
+
+        return str(self._answer(questionary.select(question, choices=list(choices), default=default)))
+
+    def confirm(self, question: str, *, default: bool, flag: str) -> bool:
+        """Yes or no."""
+        self._require(question, flag)
+        import questionary
+
+        return bool(self._answer(questionary.confirm(question, default=default)))
+
+    def secret(self, question: str, *, flag: str) -> str:
+        """A value that is not echoed."""
+        self._require(question, flag)
+        import questionary
+
+        return str(self._answer(questionary.password(question)))
+
+    def typed(self, question: str, *, expected: str, flag: str) -> bool:
+        """A confirmation the user must spell out; true when it matches."""
+        self._require(question, flag)
+        import questionary
+
+        return str(self._answer(questionary.text(f"{question} Type {expected!r} to go on:"))) == expected
+
+    def _require(self, question: str, flag: str) -> None:
+        if not self.possible:
+            raise CvxError(
+                "InputNeeded",
+                f"{question} cannot be asked here: there is no terminal, or questions are switched off.",
+                hint=f"Pass {flag}.",
+            )
+
+    @staticmethod
+    def _answer(question: Any) -> Any:
+        answer = question.unsafe_ask()
+        if answer is None:
+            raise KeyboardInterrupt
+        return answer
+
+
+def stdin_is_terminal() -> bool:
+    """False also when standard input is closed."""
+    try:
+        return sys.stdin is not None and sys.stdin.isatty()
+    except ValueError:
+        return False
+
+
+def read_stdin() -> str | None:
+    """All of standard input when it is a pipe or a file; None when it is a terminal or closed."""
+    if sys.stdin is None or stdin_is_terminal():
+        return None
+    try:
+        return sys.stdin.read()
+    except (OSError, ValueError):
+        return None

@@ -36,6 +36,7 @@ from cvx.values.paths import (
     is_identifier,
     parse_field_path,
 )
+from cvx.values.printing import print_value
 from cvx.values.timestamps import (
     TIMESTAMP_MAX,
     Clock,
@@ -45,6 +46,13 @@ from cvx.values.timestamps import (
     encode_ts,
     next_float,
 )
+from cvx.values.validator_json import (
+    document_validator,
+    is_superset_of,
+    parse_validator,
+    parse_validator_text,
+)
+from cvx.values.validators import ANYTHING, Anything, Complaint, TableNames, Validator
 from cvx.values.value import (
     COMMIT_TS,
     SYSTEM_FIELDS,
@@ -65,21 +73,26 @@ from cvx.values.value import (
 )
 
 __all__ = [
+    "ANYTHING",
     "COMMIT_TS",
     "FIRST_USER_TABLE_NUMBER",
     "FULL_RANGE",
     "SYSTEM_FIELDS",
     "TIMESTAMP_MAX",
     "UNDEFINED",
+    "Anything",
     "Clock",
     "CommitTs",
+    "Complaint",
     "DocumentId",
     "FunctionPath",
     "KeyRange",
     "MaybeValue",
+    "TableNames",
     "TableNumber",
     "Timestamp",
     "Undefined",
+    "Validator",
     "Value",
     "canonicalize",
     "check_component_path",
@@ -93,6 +106,7 @@ __all__ = [
     "decode",
     "decode_key",
     "decode_ts",
+    "document_validator",
     "encode",
     "encode_clean",
     "encode_format",
@@ -104,14 +118,18 @@ __all__ = [
     "format_name",
     "from_json",
     "is_identifier",
+    "is_superset_of",
     "key_after",
     "nesting_of",
     "new_internal_id",
     "next_float",
     "parse_field_path",
     "parse_legacy",
+    "parse_validator",
+    "parse_validator_text",
     "prefix_range",
     "print_kind",
+    "print_value",
     "reformat",
     "size_of",
     "successor_of_prefix",

@@ -1,0 +1,104 @@
+"""What a backend is told at start, and every bound it keeps. Data only.
+
+Rule: every queue, cache, frame, batch and retry in the backend has its limit here, and nowhere else.
+
+Source of the documented limits: reference/runtime-and-database.md §4.5, values-and-sync.md §1.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one backend. Sizes in bytes (`_bytes_max`), durations in seconds (`_s`) or milliseconds (`_ms`)."""
+
+    # One query or mutation transaction.
+    documents_read_max: int = 32_000
+    read_bytes_max: int = 16 * MIB
+    read_intervals_max: int = 4_096
+    documents_written_max: int = 16_000
+    written_bytes_max: int = 16 * MIB
+    system_documents_written_max: int = 40_000
+    system_written_bytes_max: int = 128 * MIB
+    functions_scheduled_max: int = 1_000
+    scheduled_args_bytes_max: int = 16 * MIB
+
+    # Queries.
+    query_operators_max: int = 256
+    page_size_max: int = 32_000
+    array_length_max: int = 8_192
+    scan_batch_rows: int = 128
+    scan_batch_rows_max: int = 1_024
+
+    # Tables and indexes.
+    tables_max: int = 10_000
+    indexes_per_table_max: int = 64
+    index_fields_max: int = 16  # `_creationTime`, which the backend appends, counts.
+
+    # The engine.
+    snapshot_age_s: float = 10.0
+    pinned_snapshot_s: float = 30.0
+    pinned_snapshots_max: int = 16
+    idle_views_max: int = 8
+    write_log_s: float = 30.0
+    write_log_entries_max: int = 1_000_000
+    log_retention_s: float = 300.0
+    retention_interval_s: float = 1.0
+    store_step_rows: int = 2_000
+    loop_commit_rows_max: int = 200
+    commit_batch_max: int = 64
+    conflicts_before_exclusive: int = 3
+    commit_attempts_max: int = 100
+    backfill_batch_rows: int = 1_000
+    schema_check_batch_rows: int = 1_000
+    checkpoint_wal_bytes: int = 16 * MIB
+    restart_wal_bytes: int = 128 * MIB
+    page_cache_bytes: int = 64 * MIB
+
+    # Functions.
+    function_args_bytes_max: int = 16 * MIB
+    function_result_bytes_max: int = 16 * MIB
+    function_user_time_s: float = 1.0
+    function_system_time_s: float = 15.0
+    nested_calls_max: int = 8
+    log_lines_max: int = 256
+    log_line_bytes_max: int = 32_768
+    query_cache_bytes_max: int = 100 * MIB
+    query_time_validity_s: float = 17.0
+    function_log_entries_max: int = 5_000
+    mutation_attempts_max: int = 100
+    session_request_retention_s: float = 14 * 86_400.0
+
+    # Clients.
+    socket_mutations_pending_max: int = 1_000
+    socket_actions_in_flight_max: int = 1_000
+    socket_queries_parallel_max: int = 20
+    socket_transitions_unsent_max: int = 2
+    socket_message_bytes_max: int = 64 * MIB
+    transition_chunk_bytes: int = 5_000_000
+    socket_ping_s: float = 5.0
+    socket_silence_s: float = 120.0
+    socket_application_ping_s: float = 15.0
+    request_body_bytes_max: int = 16 * MIB + 2_000
+    push_body_bytes_max: int = 200_000_000
+    request_time_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class BackendConfig:
+    """Where one backend keeps its data, what it is called, and where it listens."""
+
+    data_dir: Path
+    instance_name: str
+    instance_secret: str  # 64 hexadecimal digits.
+    host: str = "127.0.0.1"
+    port: int = 3210
+    site_port: int = 3211
+    redact_logs: bool = False
+    deno_children: int = 2
+    limits: Limits = field(default_factory=Limits)

@@ -22,6 +22,7 @@ import math
 import uuid
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec import UNSET, Raw
@@ -90,6 +91,17 @@ class _Query:
         self.fingerprint: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """The update being computed, and the versions its Transition will end at."""
+
+    task: UpdateQueries
+    query_set: int
+    identity: int
+    covers: RunMutation | None
+    """The mutation that had committed, but was not answered, when this began."""
+
+
 class SyncSession:
     """See the module's docstring. `now_s` is always Unix time in seconds."""
 
@@ -113,7 +125,7 @@ class SyncSession:
         self._modifications: list[Add | Remove] = []
         # The update being computed, and what keeps the next one from starting.
         self._update_due = False
-        self._updating: tuple[UpdateQueries, int, int] | None = None
+        self._updating: _Update | None = None
         self._update_retry_s = math.inf
         self._transitions_unsent = 0
         self._held: Transition | None = None
@@ -352,14 +364,15 @@ class SyncSession:
                 query.stale = False  # An invalidation from here on counts against the run about to start.
                 runs.append(QueryRun(query_id, query.path, query.args, query.component, query.journal))
         task = UpdateQueries(tuple(runs), tuple(dropped), self._caller)
-        self._updating = (task, self._asked_query_set, self._asked_identity)
+        covered = None if self._mutation_commit_ts is None else self._mutation
+        self._updating = _Update(task, self._asked_query_set, self._asked_identity, covered)
         self._new_tasks.append(task)
 
     def _queries_updated(self, event: QueriesUpdated) -> None:
         if self._updating is None:
             raise AssertionError("QueriesUpdated without an update")
-        task, query_set, identity = self._updating
-        self._updating = None
+        update, self._updating = self._updating, None
+        task = update.task
         if event.ts < self._max_observed_ts:
             self._end(_internal("The client has seen later data than this server holds."))
             return
@@ -381,7 +394,7 @@ class SyncSession:
             list(changes.values()) if len(changes) < 2 else [changes[key] for key in sorted(changes)]
         )
         ts = max(event.ts, self._version_ts)
-        end = StateVersion.at(query_set, identity, ts)
+        end = StateVersion.at(update.query_set, update.identity, ts)
         transition = Transition(self._version, end, modifications, self._clock_skew_ms)
         self._version, self._version_ts = end, ts
         commit_ts = self._mutation_commit_ts
@@ -417,6 +430,8 @@ class SyncSession:
 
     def _mutation_finished(self, event: MutationFinished) -> None:
         result = event.result
+        # An update begun after this mutation's commit covers it: its Transition is the one that is owed.
+        covered = self._updating is not None and self._updating.covers is self._mutation
         self._mutation, self._mutation_commit_ts, self._mutation_until_s = None, None, math.inf
         if result.value is not None:
             if result.ts is None:
@@ -436,7 +451,8 @@ class SyncSession:
         if self._held is not None:
             held, self._held = self._held, None
             self._say_transition(held)
-        self._update_due = True
+        elif not covered:
+            self._update_due = True
 
     def _action_finished(self, event: ActionFinished) -> None:
         result = event.result

@@ -1,0 +1,140 @@
+"""A real backend as its own process, as `cvx backend serve` starts it: for tests that kill, restart or measure it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.node_env import npm_project
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class BackendProcess:
+    """`start`, `kill`, `start` again on the same folder and port; `stop` at the end."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.port, self.site_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[str] | None = None
+        self._key: str | None = None
+
+    @property
+    def admin_key(self) -> str:
+        if self._key is None:
+            command = [sys.executable, "-m", "cvx", "backend", "key", "--data", str(self.data)]
+            self._key = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return self._key
+
+    def start(self, *extra: str) -> None:
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "cvx",
+                "backend",
+                "serve",
+                "--port",
+                str(self.port),
+                "--site-port",
+                str(self.site_port),
+                "--data",
+                str(self.data),
+                *extra,
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                assert self.process.stderr is not None
+                raise AssertionError(
+                    f"the backend stopped with {self.process.returncode}: {self.process.stderr.read()}"
+                )
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/version", timeout=1).status_code == 200:
+                    return
+            time.sleep(0.02)
+        raise AssertionError("the backend did not answer within 30 s")
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
+    def stop(self) -> None:
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
+            raise AssertionError("the backend did not stop within 10 s of SIGTERM") from None
+        finally:
+            if self.process.stderr is not None:
+                self.process.stderr.close()
+
+    def children(self) -> list[int]:
+        assert self.process is not None
+        found: list[int] = []
+        for listing in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            found += [int(pid) for pid in listing.read_text().split()]
+        return found
+
+    def call(self, kind: str, path: str, args: dict[str, Any]) -> Any:
+        answer = httpx.post(
+            f"{self.url}/api/{kind}", json={"path": path, "args": args, "format": "json"}, timeout=60
+        ).json()
+        assert answer["status"] == "success", answer
+        return answer["value"]
+
+
+def pushed_app(
+    backend: BackendProcess, source: Path, target: Path, packages: dict[str, str] | None = None
+) -> Path:
+    """Copy an app, link its packages, push it to the backend."""
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    installed = npm_project("convex-1.48.0", packages or {"convex": "1.48.0"})
+    if not (target / "node_modules").exists():
+        (target / "node_modules").symlink_to(installed / "node_modules")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "cvx",
+            "dev",
+            "--once",
+            "--typecheck",
+            "disable",
+            "--url",
+            backend.url,
+            "--admin-key",
+            backend.admin_key,
+        ],
+        cwd=target,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return target

@@ -1,0 +1,153 @@
+"""`cvx backend`: run the backend itself, print its key, see or stop the one that runs here.
+
+The only command that imports the left wing.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cvx.cli.command import command, group
+from cvx.cli.context import CommandContext
+from cvx.errors import CvxError
+
+app = group("Run the backend itself, or see what runs here.")
+
+DataOption = Annotated[
+    Path, typer.Option("--data", metavar="DIR", help="The backend's data folder; made when it does not exist.")
+]
+SECRET_VARIABLE = "CVX_INSTANCE_SECRET"
+"""The instance secret of containers and of `cvx dev`; a command line would show it to every user."""
+
+
+@command(
+    app,
+    "serve",
+    examples=[
+        "cvx backend serve --port 3210 --site-port 3211 --data /var/lib/cvx",
+        "cvx backend serve --host 0.0.0.0 --port 80 --site-port 81 --data ./data --instance-name shop",
+    ],
+)
+def serve(
+    context: CommandContext,
+    data: DataOption,
+    port: Annotated[int, typer.Option("--port", help="Port of the API.", min=0, max=65535)] = 3210,
+    site_port: Annotated[int, typer.Option("--site-port", help="Port of HTTP actions.", min=0, max=65535)] = 3211,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    instance_name: Annotated[
+        str | None, typer.Option("--instance-name", metavar="NAME", help="The deployment's name, set on first use.")
+    ] = None,
+    redact: Annotated[
+        bool, typer.Option("--redact-errors", help="Hide error texts from clients, as in production.")
+    ] = False,
+) -> None:
+    """Run the backend in the foreground; SIGTERM or Ctrl-C stops it cleanly."""
+    from cvx.backend.auth import load_instance
+    from cvx.backend.backend import serve_backend
+    from cvx.backend.config import BackendConfig
+
+    instance = load_instance(data, name=instance_name, secret=os.environ.pop(SECRET_VARIABLE, None))
+    config = BackendConfig(
+        data_dir=data,
+        instance_name=instance.name,
+        instance_secret=instance.secret,
+        host=host,
+        port=port,
+        site_port=site_port,
+        redact_logs=redact,
+    )
+    output = context.output
+
+    def ready(url: str, site_url: str) -> None:
+        output.done(f"Backend {instance.name} is ready on {url} (HTTP actions: {site_url})")
+        if output.json_mode:
+            output.item({"event": "ready", "url": url, "siteUrl": site_url, "instance": instance.name})
+
+    serve_backend(config, ready)
+
+
+@command(
+    app,
+    "key",
+    examples=["cvx backend key --data /var/lib/cvx", "export CONVEX_SELF_HOSTED_ADMIN_KEY=$(cvx backend key)"],
+)
+def key(
+    context: CommandContext,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="The data folder (default: the local deployment's).")
+    ] = None,
+    instance_name: Annotated[
+        str | None, typer.Option("--instance-name", metavar="NAME", help="The deployment's name, set on first use.")
+    ] = None,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Make a new secret: every earlier key stops working at the next start.")
+    ] = False,
+) -> None:
+    """Print the admin key, alone."""
+    from cvx.backend.auth import load_instance
+
+    folder = data if data is not None else _local_data_dir(context)
+    instance = load_instance(folder, name=instance_name, rotate_key=rotate)
+    context.output.result({"adminKey": instance.admin_key, "instance": instance.name}, instance.admin_key)
+
+
+@command(app, "status", examples=["cvx backend status", "cvx backend status --json"])
+def status(context: CommandContext) -> None:
+    """Say which backends of this project run, where, and with which process."""
+    from cvx.toolchain.project import list_local
+
+    found = []
+    for state in list_local(context.project):
+        config, running = state.load(), state.running()
+        found.append(
+            {
+                "name": state.name,
+                "running": running is not None,
+                "pid": running.pid if running else None,
+                "url": config.url if config else None,
+                "siteUrl": config.site_url if config else None,
+                "data": str(state.data_dir),
+            }
+        )
+    rows = [
+        (str(f["name"]), "running" if f["running"] else "stopped", str(f["pid"] or ""), str(f["url"] or ""))
+        for f in found
+    ]
+    if not rows:
+        context.output.say("No local deployment here yet. `cvx dev` makes one.")
+    context.output.result(
+        {"backends": found},
+        lambda: context.output.table(("deployment", "state", "pid", "url"), rows) if rows else "",
+    )
+
+
+@command(app, "stop", examples=["cvx backend stop", "cvx backend stop --name staging"])
+def stop(
+    context: CommandContext,
+    name: Annotated[str, typer.Option("--name", help="The local deployment.")] = "default",
+) -> None:
+    """Stop the backend of a local deployment; nothing happens when none runs."""
+    from cvx.toolchain.dev import stop_backend
+    from cvx.toolchain.project import local_state
+
+    stopped = stop_backend(local_state(context.project, name))
+    context.output.say(f"Stopped (pid {stopped})." if stopped else "No backend runs here.")
+    context.output.result({"stopped": stopped is not None, "pid": stopped})
+
+
+def _local_data_dir(context: CommandContext) -> Path:
+    from cvx.toolchain.project import local_state, selected_name
+
+    state = local_state(context.project, selected_name(context.project) or "default")
+    if not state.exists():
+        raise CvxError(
+            "DeploymentNotCreated",
+            f"There is no local deployment in {context.project.root} yet.",
+            kind="not_found",
+            hint="Pass --data DIR, or run `cvx dev` once.",
+        )
+    return state.data_dir

@@ -1,0 +1,40 @@
+"""Talking to a deployment, ours or any other that speaks the protocol."""
+
+from cvx.toolchain.client.http import (
+    CanonicalUrls,
+    DeploymentClient,
+    FunctionAnswer,
+    LogEntry,
+    LogLine,
+    raise_for_function,
+    unreachable,
+)
+from cvx.toolchain.client.live import LiveClient, QueryResult
+from cvx.toolchain.client.logs import LoggedCall, follow_logs, render_log
+from cvx.toolchain.client.push import (
+    Analysis,
+    HashedModule,
+    PushedCode,
+    Pusher,
+    PushOutcome,
+)
+
+__all__ = [
+    "Analysis",
+    "CanonicalUrls",
+    "DeploymentClient",
+    "FunctionAnswer",
+    "HashedModule",
+    "LiveClient",
+    "LogEntry",
+    "LogLine",
+    "LoggedCall",
+    "PushOutcome",
+    "PushedCode",
+    "Pusher",
+    "QueryResult",
+    "follow_logs",
+    "raise_for_function",
+    "render_log",
+    "unreachable",
+]

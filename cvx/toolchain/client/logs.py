@@ -1,0 +1,84 @@
+"""Follow a deployment's function log, through restarts of the deployment.
+
+Source: reference/cli-and-deploy.md §5.7.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import msgspec
+
+from cvx.errors import CvxError
+from cvx.toolchain.client.http import DeploymentClient, LogEntry, LogLine
+
+RETRY_FIRST_S = 0.25
+RETRY_MAX_S = 16.0
+
+
+@dataclass(frozen=True)
+class LoggedCall:
+    """One entry, decoded and as it was sent."""
+
+    entry: LogEntry
+    raw: bytes
+
+
+async def follow_logs(
+    client: DeploymentClient, *, history: int | None = 0, follow: bool = True
+) -> AsyncIterator[LoggedCall]:
+    """The last `history` entries (None: all that are kept), then, with `follow`, every new one.
+
+    Failures are waited out with a growing delay, except a refused key (`forbidden`), a deployment that
+    was never there, and any failure when not following.
+    """
+    first = await client.function_logs(0)
+    kept = [] if history == 0 else first.entries if history is None else first.entries[-history:]
+    for raw in kept:
+        yield _decode(raw)
+    cursor, delay = first.new_cursor, RETRY_FIRST_S
+    while follow:
+        try:
+            page = await client.function_logs(cursor)
+        except CvxError as error:
+            if error.kind in ("forbidden", "unauthenticated", "not_found"):
+                raise
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, RETRY_MAX_S)
+            continue
+        delay = RETRY_FIRST_S
+        cursor = page.new_cursor
+        for raw in page.entries:
+            yield _decode(raw)
+
+
+def render_log(call: LoggedCall, *, success: bool = False) -> list[str]:
+    """Lines for a person, as the official CLI writes them: `TIME [CONVEX Q(mod:fn)] [LOG] text`."""
+    entry = call.entry
+    clock = time.strftime("%m/%d/%Y, %I:%M:%S %p", time.localtime(entry.timestamp))
+    prefix = f"{clock} [CONVEX {entry.udf_type[:1]}({entry.identifier})]"
+    lines = [f"{prefix} {_text(line)}" for line in entry.log_lines]
+    if entry.error:
+        lines.append(f"{prefix} {entry.error}")
+    elif success and entry.kind == "Completion":
+        lines.append(f"{prefix} Function executed in {_milliseconds(entry)} ms")
+    return lines
+
+
+def _milliseconds(entry: LogEntry) -> int:
+    seconds = entry.execution_time or 0.0
+    return -int(-seconds * 1000 // 1)
+
+
+def _text(line: LogLine | str) -> str:
+    if isinstance(line, str):
+        return line
+    end = " (truncated due to length)" if line.is_truncated else ""
+    return f"[{line.level}] {' '.join(line.messages)}{end}"
+
+
+def _decode(raw: msgspec.Raw) -> LoggedCall:
+    return LoggedCall(msgspec.json.decode(raw, type=LogEntry), bytes(raw))

@@ -40,6 +40,12 @@ class Limits:
     indexes_per_table_max: int = 64
     index_fields_max: int = 16  # `_creationTime`, which the backend appends, counts.
 
+    # Environment variables.
+    environment_name_chars_max: int = 256
+    environment_value_bytes_max: int = 8 * 1024
+    environment_variables_max: int = 1_000
+    environment_bytes_max: int = 512 * 1024
+
     # The engine.
     snapshot_age_s: float = 10.0
     pinned_snapshot_s: float = 30.0
@@ -79,12 +85,18 @@ class Limits:
     socket_actions_in_flight_max: int = 1_000
     socket_queries_parallel_max: int = 20
     socket_transitions_unsent_max: int = 2
+    socket_queries_max: int = 100_000
+    socket_messages_waiting_max: int = 2_000  # While a token is checked.
+    socket_messages_unsent_max: int = 1_000  # Above it, nothing more is read from this client.
+    socket_mutation_s: float = 60.0
+    socket_query_retry_s: float = 3.0
     socket_message_bytes_max: int = 64 * MIB
     transition_chunk_bytes: int = 5_000_000
     socket_ping_s: float = 5.0
     socket_silence_s: float = 120.0
     socket_application_ping_s: float = 15.0
     request_body_bytes_max: int = 16 * MIB + 2_000
+    echo_body_bytes_max: int = 128 * MIB
     push_body_bytes_max: int = 200_000_000
     request_time_s: float = 300.0
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
 from cvx.errors import CvxError, ProtocolError
+from cvx.protocol.calls import CallingClient
 from cvx.protocol.sync_messages import ClientMessage, ServerMessage, TransitionChunk
 
 CHUNK_BYTES_MAX = 5_000_000
@@ -71,78 +71,40 @@ def _cut(text: bytes, size_bytes_max: int) -> Sequence[bytes]:
     return pieces
 
 
-# --- who is calling, as software --------------------------------------------------------------------------
+# --- which client library is on the other end --------------------------------------------------------------
 
-_SEMVER = re.compile(r"(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
+_SEMVER = re.compile(r"(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?", re.ASCII)
 _NPM_FAMILY = frozenset({"npm", "npm-cli", "actions"})
-_UNSUPPORTED = {"python": (0, 0, 2), "rust": (0, 0, 1), **dict.fromkeys(_NPM_FAMILY, (0, 19, 1))}
-"""The last version of each client that is refused."""
+_LAST_REFUSED = {"python": (0, 0, 2), "rust": (0, 0, 1), **dict.fromkeys(_NPM_FAMILY, (0, 19, 1))}
 
 
-@dataclass(frozen=True, slots=True)
-class ClientVersion:
-    """The client library on the other end. `version` is None when it did not say, or said nothing readable."""
-
-    name: str = "unknown"
-    version: tuple[int, int, int] | None = None
-    prerelease: bool = False
-
-    @property
-    def is_npm(self) -> bool:
-        return self.name in _NPM_FAMILY
-
-    @property
-    def takes_chunks(self) -> bool:
-        return self.is_npm and self.version is not None and self.version >= (1, 28, 0)
-
-    @property
-    def default_format(self) -> str:
-        """The output format of one-shot calls that name none (values-and-sync.md §1.5)."""
-        oldest = (1, 4, 1) if self.is_npm else (0, 5, 0) if self.name == "python" else None
-        if oldest is None or self.version is None or self.version >= oldest:
-            return "json"
-        return "convex_encoded_json"
-
-    def check_supported(self) -> None:
-        """Raises CvxError `ClientVersionUnsupported` for a client too old, or of a known family and unreadable."""
-        last_refused = _UNSUPPORTED.get(self.name)
-        if last_refused is None or (self.version is not None and self.version > last_refused):
-            return
-        version = "an unreadable version" if self.version is None else ".".join(map(str, self.version))
-        raise CvxError(
-            "ClientVersionUnsupported",
-            f"The Convex client library '{self.name}' in {version} is no longer supported.",
-            hint="Upgrade it (npm install convex@latest, or pip install -U convex).",
-        )
-
-
-def parse_client_header(header: str | None) -> ClientVersion:
-    """`Convex-Client: <name>-<version>`. Raises CvxError `InvalidClientVersion` (400) without a dash."""
-    if header is None:
-        return ClientVersion()
-    if "-" not in header:
-        raise CvxError(
-            "InvalidClientVersion",
-            f"The Convex-Client header '{header[:80]}' is not of the form <name>-<version>.",
-        )
-    # The name may hold dashes and so may a prerelease: the longest suffix that is a version wins.
-    for position in (index for index, char in enumerate(header) if char == "-"):
-        match = _SEMVER.fullmatch(header, position + 1)
-        if match:
-            return _client_version(header[:position], match)
-    return ClientVersion(
-        name=next((name for name in _UNSUPPORTED if header.startswith(name + "-")), "unknown")
-    )
-
-
-def parse_path_version(text: str) -> ClientVersion:
+def parse_path_version(text: str) -> CallingClient:
     """The version in `/api/<version>/sync`. Raises CvxError `InvalidClientVersion` (400)."""
     match = _SEMVER.fullmatch(text)
     if match is None:
         raise CvxError("InvalidClientVersion", f"'{text[:80]}' in the address is not a version.")
-    return _client_version("npm", match)
+    return CallingClient("npm", (int(match[1]), int(match[2]), int(match[3])))
 
 
-def _client_version(name: str, match: re.Match[str]) -> ClientVersion:
-    major, minor, patch = (int(part) for part in match.group(1, 2, 3))
-    return ClientVersion(name, (major, minor, patch), prerelease=match.group(4) is not None)
+def check_supported(client: CallingClient | None) -> None:
+    """Raises CvxError `ClientVersionUnsupported` for a client library from before the protocol of today."""
+    if client is None:
+        return
+    last_refused = _LAST_REFUSED.get(client.name)
+    if last_refused is not None and (client.version is None or client.version <= last_refused):
+        version = "an unreadable version" if client.version is None else ".".join(map(str, client.version))
+        raise CvxError(
+            "ClientVersionUnsupported",
+            f"The Convex client library '{client.name}' in {version} is no longer supported.",
+            hint="Upgrade it (npm install convex@latest, or pip install -U convex).",
+        )
+
+
+def takes_chunks(client: CallingClient | None) -> bool:
+    """Whether a large Transition may come in chunks; other clients would drop the connection."""
+    return (
+        client is not None
+        and client.name in _NPM_FAMILY
+        and client.version is not None
+        and client.version >= (1, 28, 0)
+    )

@@ -14,7 +14,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Annotated, TypeAlias
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from cvx.values.timestamps import Timestamp, decode_ts, encode_ts
 
@@ -95,7 +95,7 @@ class Authenticate(Struct, tag_field="type", tag="Authenticate", rename="camel")
     token_type: str
     value: str | None = None
     impersonating: Raw | UnsetType = UNSET
-    acting_as: Raw | UnsetType = UNSET
+    acting_as: Raw | UnsetType = field(default=UNSET, name="acting_as")
 
 
 class Event(Struct, tag_field="type", tag="Event", rename="camel"):

@@ -1,0 +1,106 @@
+"""The route table, on one screen, and the two ASGI apps that use it.
+
+To add an endpoint: write `async def name(call: Call) -> Response` in the file of its kind and add its line here.
+
+Source: reference/values-and-sync.md §5; cli-and-deploy.md §6.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from cvx.backend.http import calls
+from cvx.backend.http.middleware import Call, Handler, answer, cors_headers, preflight_response
+from cvx.backend.http.services import Services
+from cvx.backend.http.sync_socket import is_sync_path, refuse_unknown_socket, serve_sync_socket
+from cvx.errors import CvxError
+
+ROUTES: dict[str, dict[str, Handler]] = {
+    "/": {"GET": calls.root},
+    "/version": {"GET": calls.server_version},
+    "/instance_version": {"GET": calls.server_version},
+    "/instance_name": {"GET": calls.instance_name},
+    "/echo": {"POST": calls.echo},
+    "/api/query": {"POST": calls.query, "GET": calls.query_by_url},
+    "/api/query_at_ts": {"POST": calls.query_at_ts},
+    "/api/query_ts": {"POST": calls.query_ts},
+    "/api/query_batch": {"POST": calls.query_batch},
+    "/api/mutation": {"POST": calls.mutation},
+    "/api/action": {"POST": calls.action},
+    "/api/function": {"POST": calls.function},
+    "/api/check_admin_key": {"GET": calls.check_admin_key},
+}
+PREFIX_ROUTES: dict[str, dict[str, Handler]] = {
+    "/api/run/": {"POST": calls.run},
+}
+HTTP_ACTIONS_PREFIX = "/http"
+NO_HTTP_ACTIONS = "This Convex deployment does not have HTTP actions enabled."
+
+
+class ApiApp:
+    """The deployment's own port: functions, sync, administration, and HTTP actions under /http/."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            response = await self._respond(Request(scope, receive))
+            await response(scope, receive, send)
+        elif scope["type"] == "websocket":
+            if is_sync_path(scope["path"]):
+                await serve_sync_socket(scope, receive, send, self._services)
+            else:
+                await refuse_unknown_socket(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        path: str = request.scope["path"]
+        if path.startswith(HTTP_ACTIONS_PREFIX + "/") or path == HTTP_ACTIONS_PREFIX:
+            return no_http_actions()
+        response = preflight_response(request)
+        if response is None:
+            response = await answer(_find(path, request.method), request, self._services)
+        response.raw_headers += cors_headers(request)
+        return response
+
+
+class SiteApp:
+    """The site port: HTTP actions, at the root."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await no_http_actions()(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await refuse_unknown_socket(scope, receive, send)
+
+
+def no_http_actions() -> Response:
+    return PlainTextResponse(NO_HTTP_ACTIONS, status_code=404)
+
+
+def _find(path: str, method: str) -> Handler:
+    by_method = ROUTES.get(path)
+    if by_method is None:
+        for prefix, candidate in PREFIX_ROUTES.items():
+            if path.startswith(prefix):
+                by_method = candidate
+                break
+        else:
+            return _not_found
+    return by_method.get("GET" if method == "HEAD" else method, _wrong_method)
+
+
+async def _not_found(call: Call) -> Response:
+    path = call.request.scope["path"]
+    raise CvxError("NotFound", f"There is nothing at {path[:200]} on this deployment.", kind="not_found")
+
+
+async def _wrong_method(call: Call) -> Response:
+    request = call.request
+    raise CvxError(
+        "MethodNotAllowed",
+        f"{request.scope['path'][:200]} does not answer {request.method}.",
+        details={"status": 405},
+    )

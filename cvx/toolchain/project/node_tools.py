@@ -71,11 +71,12 @@ def _no_deno() -> CvxError:
     )
 
 
-def deno_run(script: Path, *arguments: str) -> tuple[str, ...]:
+def deno_run(script: Path, *arguments: str, flags: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The command that runs trusted tooling code under Deno, deaf to the project's own Deno settings."""
     return (
         str(deno_binary()),
         "run",
+        *flags,
         *("--allow-all", "--no-config", "--no-lock", "--no-remote", "--node-modules-dir=manual", "--quiet"),
         str(script),
         *arguments,

@@ -1,0 +1,526 @@
+/**
+ * The bundler process: the project's own esbuild, kept alive between builds.
+ *
+ * Started by esbuild.py under Deno with full permissions (this is our tooling code; user code is read and
+ * bundled here; only component definitions run, in workers that may do nothing). Arguments: the path of the project's esbuild/lib/main.js. One JSON request a line
+ * on stdin, one JSON answer a line on stdout, in order; ends when stdin does.
+ *
+ *   {"cmd":"build","root":…,"targets":[Target…]}  → {"results":{key: Result}}
+ *   {"cmd":"discover","root":…,"entry":…}          → {"definitions":[…],"inputs":[…]} or {"errors":[…]}
+ *   {"cmd":"evaluate","sources":[…]}               → {"evaluated":[JSON text…]} or {"problem":…}
+ *
+ * A Target keeps an esbuild context under its key as long as its options stay the same, so a rebuild parses
+ * only what changed. A module that is the same as in the key's previous answer is answered without its text.
+ *
+ * Settings: reference/cli-and-deploy.md §2.3.
+ */
+
+import { createHash } from "node:crypto";
+import { statSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { builtinModules } from "node:module";
+import path from "node:path";
+import process from "node:process";
+import { pathToFileURL } from "node:url";
+
+const esbuild = (await import(pathToFileURL(Deno.args[0]).href)).default;
+
+const REREADS_MAX = 3;
+const REREAD_PAUSE_MS = 50;
+const CONFIG_IMPORT = /convex\.config/;
+const VIRTUAL_CONFIG = 'import { defineApp } from "convex/server";\nexport default defineApp();\n';
+
+// ---------------------------------------------------------------- plugins
+
+/** `server-only` marks a module for a framework's bundler; for functions it means nothing. */
+const serverOnly = {
+  name: "server-only",
+  setup(build) {
+    build.onResolve({ filter: /^server-only$/ }, (args) => ({ path: args.path, namespace: "server-only" }));
+    build.onLoad({ filter: /.*/, namespace: "server-only" }, () => ({ contents: "", loader: "js" }));
+  },
+};
+
+/** The function runtime offers the two classes as globals; "use node" code has the real module. */
+const asyncHooks = {
+  name: "async-hooks",
+  setup(build) {
+    build.onResolve({ filter: /^(node:)?async_hooks$/ }, (args) => ({ path: args.path, namespace: "async-hooks" }));
+    build.onLoad({ filter: /.*/, namespace: "async-hooks" }, () => ({
+      contents:
+        "export const { AsyncLocalStorage, AsyncResource } = globalThis;\n" +
+        "export default { AsyncLocalStorage, AsyncResource };\n",
+      loader: "js",
+    }));
+  },
+};
+
+/** `import wasm from "./x.wasm"` gives a compiled module: a stub that compiles the embedded bytes. */
+const wasm = {
+  name: "wasm",
+  setup(build) {
+    build.onResolve({ filter: /\.wasm$/ }, async (args) => {
+      if (args.namespace === "wasm-stub") return { path: args.path, namespace: "wasm-bytes" };
+      if (args.pluginData === "wasm") return;
+      const found = await build.resolve(args.path, {
+        kind: args.kind,
+        resolveDir: args.resolveDir,
+        importer: args.importer,
+        pluginData: "wasm",
+      });
+      return found.errors.length > 0 ? { errors: found.errors } : { path: found.path, namespace: "wasm-stub" };
+    });
+    build.onLoad({ filter: /.*/, namespace: "wasm-stub" }, (args) => ({
+      contents: `import bytes from ${JSON.stringify(args.path)};\nexport default new WebAssembly.Module(bytes);\n`,
+    }));
+    build.onLoad({ filter: /.*/, namespace: "wasm-bytes" }, async (args) => ({
+      contents: await readFile(args.path),
+      loader: "binary",
+    }));
+  },
+};
+
+/** Leaves the named packages out of a node bundle; notes in `used` which of them were met. */
+function externals(names, used) {
+  const escaped = names.map((name) => name.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&"));
+  const filter = new RegExp(`^(${escaped.join("|")})(/|$)`);
+  return {
+    name: "externals",
+    setup(build) {
+      build.onStart(() => used.clear());
+      build.onResolve({ filter, namespace: "file" }, (args) => {
+        const name = filter.exec(args.path)[1];
+        used.add(name);
+        return { path: args.path, external: true };
+      });
+    },
+  };
+}
+
+/** Replaces imports of other component definitions by the name the server resolves them under. */
+function componentDependencies(rootDir) {
+  return {
+    name: "component-dependencies",
+    setup(build) {
+      build.onResolve({ filter: CONFIG_IMPORT }, async (args) => {
+        if (args.kind === "entry-point" || args.pluginData === "component") return;
+        const definition = await resolveDefinition(build, args);
+        if (definition === null) return;
+        const relative = path.relative(rootDir, path.dirname(definition)).split(path.sep).join("/");
+        return { path: `./_componentDeps/${base64url(relative)}`, external: true };
+      });
+    },
+  };
+}
+
+/** Finds definitions through TypeScript's habit of importing `./x/convex.config.js` for a `.ts` file. */
+const definitionImports = {
+  name: "definition-imports",
+  setup(build) {
+    build.onResolve({ filter: CONFIG_IMPORT }, async (args) => {
+      if (args.kind === "entry-point" || args.pluginData === "component") return;
+      const definition = await resolveDefinition(build, args);
+      return definition === null ? undefined : { path: definition };
+    });
+  },
+};
+
+/** An app without convex.config.* is defined by an empty one, which exists only here. */
+function virtualConfig(entry, resolveDir) {
+  const filter = new RegExp(`^${entry.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&")}$`);
+  return {
+    name: "virtual-config",
+    setup(build) {
+      build.onResolve({ filter }, (args) => ({ path: args.path, namespace: "virtual-config" }));
+      build.onLoad({ filter, namespace: "virtual-config" }, () => ({ contents: VIRTUAL_CONFIG, resolveDir }));
+    },
+  };
+}
+
+/** The convex.config file an import means, or null when it means something else. */
+async function resolveDefinition(build, args) {
+  const extension = path.extname(args.path);
+  const candidates = [args.path];
+  if (extension === ".js") candidates.push(`${args.path.slice(0, -3)}.ts`);
+  if (extension !== ".js" && extension !== ".ts") candidates.push(`${args.path}.js`, `${args.path}.ts`);
+  for (const candidate of candidates) {
+    const found = await build.resolve(candidate, {
+      kind: args.kind,
+      resolveDir: args.resolveDir,
+      importer: args.importer,
+      pluginData: "component",
+    });
+    if (!found.path || found.errors.length > 0) continue;
+    const folder = path.dirname(found.path);
+    for (const name of ["convex.config.ts", "convex.config.js"]) {
+      if (isFile(path.join(folder, name))) return path.join(folder, name);
+    }
+  }
+  return null;
+}
+
+// ---------------------------------------------------------------- options
+
+/** A target's esbuild options, and the set that collects the external packages it really imports. */
+function optionsOf(root, target) {
+  const used = new Set();
+  if (target.kind === "definitions") {
+    const plugins = [componentDependencies(target.dir)];
+    if (target.virtual) plugins.push(virtualConfig(target.entries[0], target.dir));
+    return {
+      used,
+      options: { ...definitionOptions(root), entryPoints: target.entries, sourcemap: true, plugins },
+    };
+  }
+  const plugins = target.platform === "browser" ? [asyncHooks, serverOnly] : [serverOnly];
+  if (target.externals.length > 0) plugins.push(externals(target.externals, used));
+  plugins.push(wasm);
+  const options = {
+    absWorkingDir: root,
+    entryPoints: target.entries,
+    bundle: true,
+    platform: target.platform,
+    format: "esm",
+    target: "esnext",
+    jsx: "automatic",
+    outdir: "out",
+    outbase: target.dir,
+    conditions: ["convex", "module"],
+    plugins,
+    write: false,
+    sourcemap: true,
+    sourcesContent: target.sourcesContent,
+    splitting: target.splitting,
+    chunkNames: `${target.chunks}/[hash]`,
+    treeShaking: true,
+    minifySyntax: true,
+    minifyIdentifiers: true,
+    keepNames: true,
+    define: { "process.env.NODE_ENV": '"production"' },
+    metafile: true,
+    logLevel: "silent",
+  };
+  return { used, options };
+}
+
+function definitionOptions(root) {
+  const top = path.parse(root).root;
+  return {
+    absWorkingDir: root,
+    bundle: true,
+    platform: "browser",
+    format: "esm",
+    target: "esnext",
+    conditions: ["convex", "module"],
+    splitting: false,
+    write: false,
+    outdir: top,
+    outbase: top,
+    minify: true,
+    keepNames: true,
+    metafile: true,
+    logLevel: "silent",
+  };
+}
+
+// ---------------------------------------------------------------- building
+
+/** key → { signature, context, used, sent: path → sha256 } */
+const targets = new Map();
+
+async function build(root, wanted) {
+  const keys = new Set(wanted.map((target) => target.key));
+  for (const [key, held] of targets) {
+    if (keys.has(key)) continue;
+    targets.delete(key);
+    held.context.dispose();
+  }
+  const answers = await Promise.all(wanted.map((target) => buildTarget(root, target)));
+  return { results: Object.fromEntries(answers.map((answer, index) => [wanted[index].key, answer])) };
+}
+
+async function buildTarget(root, target) {
+  const signature = JSON.stringify([root, target]);
+  let held = targets.get(target.key);
+  if (held?.signature !== signature) {
+    held?.context.dispose();
+    const { options, used } = optionsOf(root, target);
+    held = { signature, used, options, context: await esbuild.context(options), sent: new Map(), last: null };
+    targets.set(target.key, held);
+  }
+  // The empty app consists of the npm package alone: nothing to do while that stays as it is.
+  if (target.virtual && held.last !== null && held.last.stamp === stampOf(held.last.files)) {
+    return { ...held.last.answer, modules: held.last.answer.modules.map(({ path, sha256 }) => ({ path, sha256 })) };
+  }
+  try {
+    const built = await rebuildConsistently(held.context, root);
+    const answer = answerOf(built, held, root, target);
+    if (target.virtual) held.last = { answer, files: answer.inputs, stamp: stampOf(answer.inputs) };
+    return answer;
+  } catch (error) {
+    if (!Array.isArray(error?.errors)) throw error;
+    return { errors: await explain(error.errors, held.options, root), warnings: error.warnings ?? [] };
+  }
+}
+
+/** Build until no input changed its size while it was read (an editor that writes in two steps). */
+async function rebuildConsistently(context, root) {
+  for (let attempt = 1; ; attempt++) {
+    const built = await context.rebuild();
+    const torn = Object.entries(built.metafile.inputs).find(([input, { bytes }]) => {
+      const file = fileOf(input, root);
+      return file !== null && !input.includes(":") && sizeOf(file) !== bytes;
+    });
+    if (torn === undefined) return built;
+    if (attempt === REREADS_MAX) {
+      throw { errors: [{ text: "the file kept changing while it was read", location: { file: torn[0] }, notes: [] }] };
+    }
+    await new Promise((resolve) => setTimeout(resolve, REREAD_PAUSE_MS));
+  }
+}
+
+function answerOf(built, held, root, target) {
+  const base = target.kind === "definitions" ? path.parse(root).root : path.join(root, "out");
+  const files = new Map();
+  for (const file of built.outputFiles) files.set(path.relative(base, file.path).split(path.sep).join("/"), file);
+  const sent = new Map();
+  const modules = [];
+  for (const [name, file] of files) {
+    if (name.endsWith(".map")) continue;
+    const map = files.get(`${name}.map`);
+    const stamp = `${file.hash} ${map?.hash}`;
+    const before = held.sent.get(name);
+    if (before?.stamp === stamp) {
+      sent.set(name, before);
+      modules.push({ path: name, sha256: before.sha256 });
+      continue;
+    }
+    const hash = createHash("sha256").update(file.contents);
+    if (map) hash.update(map.contents);
+    const sha256 = hash.digest("hex");
+    sent.set(name, { stamp, sha256 });
+    modules.push({ path: name, sha256, source: file.text, sourceMap: map?.text ?? null });
+  }
+  held.sent = sent;
+  return {
+    modules,
+    inputs: filesOf(built.metafile.inputs, root),
+    warnings: built.warnings,
+    externals: [...held.used].sort(),
+  };
+}
+
+/** The component definitions reachable from the app's, each with what it imports, in source order. */
+async function discover(root, entry) {
+  let built;
+  try {
+    built = await esbuild.build({ ...definitionOptions(root), entryPoints: [entry], plugins: [definitionImports] });
+  } catch (error) {
+    if (!Array.isArray(error?.errors)) throw error;
+    return { errors: error.errors };
+  }
+  const { inputs } = built.metafile;
+  const isDefinition = (input) => /(^|\/)convex\.config\.(ts|js)$/.test(input);
+  const definitions = Object.keys(inputs).filter(isDefinition);
+  return {
+    definitions: definitions.map((input) => ({
+      file: path.resolve(root, input),
+      dependencies: dependenciesOf(input, inputs, isDefinition).map(({ to, original }) => ({
+        file: path.resolve(root, to),
+        specifier: original,
+      })),
+    })),
+    inputs: filesOf(inputs, root),
+  };
+}
+
+function dependenciesOf(definition, inputs, isDefinition) {
+  const found = new Map();
+  const seen = new Set([definition]);
+  const queue = [definition];
+  while (queue.length > 0) {
+    for (const { path: to, original, external } of inputs[queue.shift()]?.imports ?? []) {
+      if (external || seen.has(to)) continue;
+      seen.add(to);
+      if (isDefinition(to)) found.set(to, { to, original: original ?? null });
+      else queue.push(to);
+    }
+  }
+  return [...found.values()];
+}
+
+/** esbuild's complaints; one about a Node built-in also says through which imports it is reached. */
+async function explain(errors, options, root) {
+  const aboutNode = (error) => error.notes?.some((note) => note.text.includes("bundle for node"));
+  if (!errors.some(aboutNode)) return errors;
+  const builtins = {
+    name: "builtins",
+    setup(build) {
+      const known = new Set([...builtinModules, ...builtinModules.map((name) => `node:${name}`)]);
+      build.onResolve({ filter: /.*/ }, (args) => (known.has(args.path) ? { path: args.path, external: true } : null));
+    },
+  };
+  let inputs = {};
+  try {
+    const plugins = [...options.plugins, builtins];
+    inputs = (await esbuild.build({ ...options, plugins, minifyIdentifiers: false })).metafile.inputs;
+  } catch {
+    return errors; // Other mistakes besides: those are reported, the path to this one is a luxury.
+  }
+  const starts = options.entryPoints.map((entry) => path.relative(root, entry).split(path.sep).join("/"));
+  return errors.map((error) =>
+    aboutNode(error) && error.location ? { ...error, trace: traceTo(error.location.file, starts, inputs) } : error
+  );
+}
+
+/** The shortest chain of imports from one of `starts` to `file`, both included. */
+function traceTo(file, starts, inputs) {
+  const from = new Map(starts.map((start) => [start, null]));
+  const queue = [...starts];
+  while (queue.length > 0) {
+    const at = queue.shift();
+    if (at === file) {
+      const chain = [];
+      for (let step = at; step !== null; step = from.get(step)) chain.unshift(step);
+      return chain;
+    }
+    for (const { path: to } of inputs[at]?.imports ?? []) {
+      if (from.has(to)) continue;
+      from.set(to, at);
+      queue.push(to);
+    }
+  }
+  return [];
+}
+
+// ---------------------------------------------------------------- evaluating definitions
+
+const EVALUATION_DEADLINE_MS = 10_000;
+
+/** Runs in the worker: evaluate one definition module, answer what its export() says. */
+const WORKER = `
+globalThis.process ??= { env: {} };
+self.onmessage = async ({ data }) => {
+  try {
+    const definition = (await import(data)).default;
+    if (typeof definition?.export !== "function") {
+      throw new Error("the default export is not made by defineApp() or defineComponent()");
+    }
+    self.postMessage({ value: JSON.stringify(definition.export()) });
+  } catch (error) {
+    self.postMessage({ problem: String(error?.message ?? error) });
+  }
+};`;
+
+/** What each definition exports; `sources` stand after the definitions they import. */
+async function evaluate(sources) {
+  const urls = new Map();
+  const evaluated = [];
+  for (const { path: definitionPath, source, dependencies } of sources) {
+    let code = source;
+    for (const dependency of dependencies) {
+      code = code.replaceAll(`./_componentDeps/${base64url(dependency)}`, urls.get(dependency));
+    }
+    const outcome = await inWorker(dataUrl(code));
+    if (outcome.problem !== undefined) return { problem: outcome.problem, at: definitionPath };
+    evaluated.push(outcome.value);
+    const type = JSON.parse(outcome.value).definitionType;
+    const stub = { componentDefinitionPath: definitionPath, defaultName: type?.name };
+    urls.set(definitionPath, dataUrl(`export default ${JSON.stringify(stub)};`));
+  }
+  return { evaluated };
+}
+
+function inWorker(url) {
+  return new Promise((resolve) => {
+    const worker = new Worker(dataUrl(WORKER), { type: "module", deno: { permissions: "none" } });
+    const finish = (outcome) => {
+      clearTimeout(timer);
+      worker.terminate();
+      resolve(outcome);
+    };
+    const timer = setTimeout(() => finish({ problem: "it did not end within 10 s" }), EVALUATION_DEADLINE_MS);
+    worker.onmessage = ({ data }) => finish(data);
+    worker.onerror = (event) => {
+      event.preventDefault();
+      finish({ problem: event.message });
+    };
+    worker.postMessage(url);
+  });
+}
+
+function dataUrl(code) {
+  return `data:text/javascript;base64,${new TextEncoder().encode(code).toBase64()}`;
+}
+
+// ---------------------------------------------------------------- files
+
+/** The file behind a metafile input; null for what exists only in a plugin. */
+function fileOf(input, root) {
+  const match = /^(\(disabled\)|[a-z-]{2,}):(.*)$/s.exec(input);
+  if (match === null) return path.resolve(root, input);
+  return match[1] === "wasm-bytes" ? path.resolve(root, match[2]) : null;
+}
+
+function filesOf(inputs, root) {
+  const files = Object.keys(inputs).map((input) => fileOf(input, root));
+  return [...new Set(files.filter((file) => file !== null))].sort();
+}
+
+function stampOf(files) {
+  return files.map((file) => {
+    const stat = statSync(file, { throwIfNoEntry: false });
+    return `${stat?.mtimeMs}/${stat?.size}`;
+  }).join(" ");
+}
+
+function sizeOf(file) {
+  return statSync(file, { throwIfNoEntry: false })?.size ?? -1;
+}
+
+function isFile(file) {
+  return statSync(file, { throwIfNoEntry: false })?.isFile() ?? false;
+}
+
+function base64url(text) {
+  return new TextEncoder().encode(text).toBase64({ alphabet: "base64url", omitPadding: true });
+}
+
+// ---------------------------------------------------------------- the loop
+
+async function answer(request) {
+  switch (request.cmd) {
+    case "build":
+      return await build(request.root, request.targets);
+    case "discover":
+      return await discover(request.root, request.entry);
+    case "evaluate":
+      return await evaluate(request.sources);
+    default:
+      throw new Error(`unknown command ${request.cmd}`);
+  }
+}
+
+function send(message) {
+  let bytes = new TextEncoder().encode(`${JSON.stringify(message)}\n`);
+  while (bytes.length > 0) bytes = bytes.subarray(Deno.stdout.writeSync(bytes));
+}
+
+// esbuild's own child starts with its first job: start it while Python still looks for entry points.
+esbuild.transform("").catch(() => {});
+send({ ready: true, esbuild: esbuild.version });
+
+let pending = "";
+for await (const chunk of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
+  const lines = (pending + chunk).split("\n");
+  pending = lines.pop();
+  for (const line of lines) {
+    try {
+      send(await answer(JSON.parse(line)));
+    } catch (error) {
+      send({ failure: String(error?.stack ?? error) });
+    }
+  }
+}
+await esbuild.stop();
+process.exit(0);

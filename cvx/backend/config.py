@@ -99,6 +99,8 @@ class Limits:
     echo_body_bytes_max: int = 128 * MIB
     push_body_bytes_max: int = 200_000_000
     request_time_s: float = 300.0
+    keep_alive_s: int = 65
+    stop_s: float = 0.3  # How long requests may go on once the backend is stopping.
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ from cvx.protocol.sync_events import (
     Tick,
     TokenAccepted,
     TokenRefused,
+    UpdateImpossible,
     UpdateQueries,
 )
 from cvx.protocol.sync_messages import Authenticate, ServerMessage, Transition
@@ -64,7 +65,6 @@ _log = logging.getLogger("cvx.sync")
 
 # Trouble that passes: the query is left out of this update and tried again.
 _PASSING_KINDS = frozenset({"overloaded", "rate_limited", "unavailable"})
-_SNAPSHOT_ATTEMPTS_MAX = 3
 _TOKEN_KINDS = {"Admin": "admin", "User": "user", "None": "none"}
 
 
@@ -108,7 +108,7 @@ class SyncServices:
 
 
 class SyncDriver:
-    """One conversation. `run` returns when it is over; mutations and actions that are under way go on."""
+    """One conversation. `run` returns when it is over; what was under way goes on, and nobody is told."""
 
     def __init__(self, socket: SyncSocket, client: CallingClient | None, services: SyncServices) -> None:
         self._socket = socket
@@ -118,7 +118,6 @@ class SyncDriver:
         self._session = SyncSession(_caller(ANONYMOUS), self._now_s(), services.session_limits())
         self._watches: dict[int, Callable[[], None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._update: asyncio.Task[None] | None = None
         self._outbox: deque[ServerMessage] = deque()
         self._outbox_changed = asyncio.Event()
         self._pump_scheduled = False
@@ -139,8 +138,6 @@ class SyncDriver:
         finally:
             self._gone = True
             writer.cancel()
-            if self._update is not None:
-                self._update.cancel()
             if self._timer is not None:
                 self._timer.cancel()
             for unwatch in self._watches.values():
@@ -200,7 +197,8 @@ class SyncDriver:
     def _start(self, task: Task) -> None:
         coroutine: Coroutine[Any, Any, None]
         if type(task) is UpdateQueries:
-            coroutine = self._update_queries(task)
+            # Taken in the same step in which the session looked at what is stale.
+            coroutine = self._update_queries(task, self._services.db.snapshot())
         elif type(task) is RunMutation:
             coroutine = self._run_mutation(task)
         elif type(task) is RunAction:
@@ -209,8 +207,6 @@ class SyncDriver:
             assert type(task) is CheckToken
             coroutine = self._check_token(task.message)
         running = self._loop.create_task(self._guarded(coroutine))
-        if type(task) is UpdateQueries:
-            self._update = running
         self._tasks.add(running)
         running.add_done_callback(self._tasks.discard)
 
@@ -315,23 +311,20 @@ class SyncDriver:
             raise error
         return _call_result(None, self._error_of(error), [], context_id or new_request_id(), None)
 
-    async def _update_queries(self, task: UpdateQueries) -> None:
+    async def _update_queries(self, task: UpdateQueries, snapshot: Snapshot) -> None:
         for query_id in task.dropped:
             self._unwatch(query_id)
-        db = self._services.db
-        for attempt in range(1, _SNAPSHOT_ATTEMPTS_MAX + 1):
-            snapshot = db.snapshot()
-            try:
-                results = await self._run_all(task, snapshot)
-            except CvxError as error:
-                if error.kind != "out_of_retention" or attempt == _SNAPSHOT_ATTEMPTS_MAX:
-                    raise
-                continue
-            finally:
-                snapshot.release()
-            await db.durable(snapshot.ts)
-            self._happened(QueriesUpdated(snapshot.ts, results))
+        try:
+            results = await self._run_all(task, snapshot)
+        except CvxError as error:
+            if error.kind != "out_of_retention":
+                raise
+            self._happened(UpdateImpossible())
             return
+        finally:
+            snapshot.release()
+        await self._services.db.durable(snapshot.ts)
+        self._happened(QueriesUpdated(snapshot.ts, results))
 
     async def _run_all(self, task: UpdateQueries, snapshot: Snapshot) -> dict[int, QueryResult | None]:
         results: dict[int, QueryResult | None] = {}

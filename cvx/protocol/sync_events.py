@@ -125,8 +125,12 @@ class QueryRun:
 
 @dataclass(frozen=True, slots=True)
 class UpdateQueries:
-    """Run `runs` at one snapshot, the latest; watch them from now on and forget `dropped`. The queries not
-    named are carried forward: nothing has invalidated them. Answer with QueriesUpdated."""
+    """Run `runs` at one snapshot, watch them, and stop watching `dropped`. Answer with QueriesUpdated, or with
+    UpdateImpossible when the snapshot grew too old.
+
+    The snapshot is the latest one at the moment this task is handed out, before anything else is committed: the
+    queries not named are carried forward to it because nothing had invalidated them at that moment.
+    """
 
     runs: tuple[QueryRun, ...]
     dropped: tuple[int, ...]
@@ -159,6 +163,11 @@ class QueriesUpdated:
 
     ts: Timestamp
     results: Mapping[int, QueryResult | None]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateImpossible:
+    """The update has to be run again on a later snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +219,7 @@ SessionEvent: TypeAlias = (
     | TokenAccepted
     | TokenRefused
     | QueriesUpdated
+    | UpdateImpossible
     | MutationCommitted
     | MutationFinished
     | ActionFinished

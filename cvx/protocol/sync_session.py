@@ -50,6 +50,7 @@ from cvx.protocol.sync_events import (
     Tick,
     TokenAccepted,
     TokenRefused,
+    UpdateImpossible,
     UpdateQueries,
 )
 from cvx.protocol.sync_messages import (
@@ -123,6 +124,7 @@ class SyncSession:
         self._queries: dict[int, _Query] = {}
         self._known_ids: set[int] = set()
         self._modifications: list[Add | Remove] = []
+        self._dropped: list[int] = []  # Gone, but the client was not told yet.
         # The update being computed, and what keeps the next one from starting.
         self._update_due = False
         self._updating: _Update | None = None
@@ -350,20 +352,19 @@ class SyncSession:
             return
         self._update_due = False
         self._update_retry_s = math.inf
-        dropped = []
         for modification in self._modifications:
             if type(modification) is Add:
                 self._queries[modification.query_id] = _Query(modification)
             else:
                 self._queries.pop(modification.query_id, None)
-                dropped.append(modification.query_id)
+                self._dropped.append(modification.query_id)
         self._modifications = []
         runs = []
         for query_id, query in self._queries.items():
             if query.stale:
                 query.stale = False  # An invalidation from here on counts against the run about to start.
                 runs.append(QueryRun(query_id, query.path, query.args, query.component, query.journal))
-        task = UpdateQueries(tuple(runs), tuple(dropped), self._caller)
+        task = UpdateQueries(tuple(runs), tuple(self._dropped), self._caller)
         covered = None if self._mutation_commit_ts is None else self._mutation
         self._updating = _Update(task, self._asked_query_set, self._asked_identity, covered)
         self._new_tasks.append(task)
@@ -377,8 +378,9 @@ class SyncSession:
             self._end(_internal("The client has seen later data than this server holds."))
             return
         changes: dict[int, QueryUpdated | QueryFailed | QueryRemoved] = {}
-        for query_id in task.dropped:
+        for query_id in self._dropped:
             changes[query_id] = QueryRemoved(query_id)
+        self._dropped = []
         for run in task.runs:
             query = self._queries[run.query_id]
             result = event.results[run.query_id]
@@ -402,6 +404,13 @@ class SyncSession:
             self._held = transition
         else:
             self._say_transition(transition)
+
+    def _update_impossible(self, event: UpdateImpossible) -> None:
+        update, self._updating = self._updating, None
+        assert update is not None
+        for run in update.task.runs:
+            self._queries[run.query_id].stale = True
+        self._update_due = True
 
     def _say_transition(self, transition: Transition) -> None:
         self._transitions_unsent += 1
@@ -527,6 +536,7 @@ _HANDLERS: dict[type, Callable[[SyncSession, Any], None]] = {
     TokenAccepted: SyncSession._token_accepted,
     TokenRefused: SyncSession._token_refused,
     QueriesUpdated: SyncSession._queries_updated,
+    UpdateImpossible: SyncSession._update_impossible,
     MutationCommitted: SyncSession._mutation_committed,
     MutationFinished: SyncSession._mutation_finished,
     ActionFinished: SyncSession._action_finished,

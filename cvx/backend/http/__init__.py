@@ -1,6 +1,7 @@
 """The ASGI apps of a backend. Decode, call one thing, encode."""
 
 from cvx.backend.http.app import ApiApp, SiteApp
+from cvx.backend.http.server import HttpServer
 from cvx.backend.http.services import Services
 
-__all__ = ["ApiApp", "Services", "SiteApp"]
+__all__ = ["ApiApp", "HttpServer", "Services", "SiteApp"]

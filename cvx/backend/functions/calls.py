@@ -1,0 +1,167 @@
+"""One call and everything it runs inside its transaction.
+
+A `Call` is what a function and the functions it runs share: one transaction, one clock, one caller, and notes of
+what was looked at (time, randomness, identity, code, environment), which decide how long a result may be kept.
+
+Rule: a `Call` lives for one attempt. A retry, or a restart by the runner, makes a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from cvx.backend.auth import Identity
+from cvx.backend.config import Limits
+from cvx.backend.database import Database, Snapshot, Transaction
+from cvx.backend.functions.environment import EnvironmentSnapshot
+from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
+from cvx.backend.functions.results import LoggedLine
+from cvx.backend.model.deployment import DeploymentInfo
+from cvx.backend.runner import FunctionCall, FunctionOutcome, FunctionRunner, LogLine, SyscallHost
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMetadata:
+    """Who asked, over what: `ctx.meta.getRequestMetadata()` in mutations and actions."""
+
+    request_id: str
+    ip: str | None = None
+    user_agent: str | None = None
+
+
+@dataclass(frozen=True)
+class Services:
+    """What every call needs and none owns."""
+
+    db: Database
+    runner: FunctionRunner
+    limits: Limits
+    code: Callable[[Snapshot, str], FunctionRegistry]
+    environment: Callable[[Snapshot], EnvironmentSnapshot]
+    deployment: DeploymentInfo
+
+
+class Call:
+    """One attempt of one call from outside. `tx` is replaced when the runner starts the attempt again."""
+
+    __slots__ = (
+        "environment",
+        "identity",
+        "journal_end",
+        "journal_next",
+        "nested_calls",
+        "nested_lines",
+        "observed_identity",
+        "observed_time",
+        "request",
+        "seed",
+        "services",
+        "tx",
+        "user_time_ms",
+    )
+
+    def __init__(
+        self,
+        services: Services,
+        tx: Transaction,
+        identity: Identity,
+        seed: bytes,
+        request: RequestMetadata,
+        journal_end: str | None = None,
+    ) -> None:
+        self.services = services
+        self.tx = tx
+        self.identity = identity
+        self.seed = seed
+        self.request = request
+        self.environment = services.environment(tx.snapshot)
+        self.journal_end = journal_end
+        self.journal_next: str | None = None
+        self.observed_identity = False
+        self.observed_time = False
+        self.nested_calls = 0
+        self.nested_lines: list[LoggedLine] = []
+        self.user_time_ms = 0.0
+
+    def registry(self, component: str) -> FunctionRegistry:
+        return self.services.code(self.tx.snapshot, component)
+
+    def next_seed(self) -> bytes:
+        """A seed for the next nested function: a function of this call's own seed, as its results must be."""
+        self.nested_calls += 1
+        return hashlib.sha256(self.seed + self.nested_calls.to_bytes(4, "big")).digest()
+
+    def beside(self) -> Call:
+        """A call at the same snapshot in a transaction of its own, which sees none of this one's writes."""
+        tx = self.services.db.begin(self.identity, snapshot=self.tx.snapshot, read_only=True)
+        return Call(self.services, tx, self.identity, self.next_seed(), self.request)
+
+    def take_notes_of(self, other: Call) -> None:
+        """After a function ran in `other`: what it observed counts as observed by this call."""
+        if other is self:
+            return
+        self.observed_identity |= other.observed_identity
+        self.observed_time |= other.observed_time
+        self.nested_lines += other.nested_lines
+        other.nested_lines = []
+
+    def absorb(self, outcome: FunctionOutcome, registry: FunctionRegistry) -> None:
+        """Take over what a function looked at besides the database."""
+        reads = self.tx.reads
+        registry.depend_on(reads, outcome.modules)
+        if outcome.env_read:
+            self.environment.depend_on(reads, outcome.env_read)
+        if outcome.observed_time:
+            self.observed_time = True
+        self.user_time_ms += outcome.user_time_ms
+
+
+async def run_function(
+    services: Services,
+    function: LoadedFunction,
+    registry: FunctionRegistry,
+    args_json: bytes,
+    seed: bytes,
+    environment: EnvironmentSnapshot,
+    tx: Transaction,
+    host_factory: Callable[[], SyscallHost],
+) -> FunctionOutcome:
+    """Run one function to its end on the runner."""
+    snapshot = tx.snapshot
+    call = FunctionCall(
+        bundle=registry.bundle,
+        path=function.path,
+        kind=function.kind,
+        args_json=args_json,
+        now_ms=tx.begin_time_ms,
+        seed=seed,
+        env=environment.variables,
+        tables=table_numbers(snapshot, registry.component),
+        snapshot_ts=snapshot.ts,
+        import_phase_ms=environment.import_phase_ms,
+        import_seed=environment.import_seed,
+        deadline_ms=services.limits.function_user_time_s * 1000.0,
+    )
+    return await services.runner.run(call, host_factory)
+
+
+def table_numbers(snapshot: Snapshot, component: str) -> Mapping[str, int]:
+    """The names that user code may spell, with their numbers."""
+    return snapshot.catalog.numbers(component)
+
+
+def merged_lines(nested: Iterable[LoggedLine], own: Iterable[LogLine], limit: int) -> list[LoggedLine]:
+    """All log lines of a call, cut at the documented number of lines."""
+    lines = [*nested, *(LoggedLine(line) for line in own)]
+    if len(lines) > limit:
+        cut = lines[limit - 1].line
+        note = LogLine(
+            "ERROR",
+            (f"Log overflow (maximum {limit}). Remaining log lines omitted.",),
+            False,
+            cut.timestamp_ms,
+        )
+        lines[limit - 1 :] = [LoggedLine(note)]
+    return lines

@@ -1,0 +1,119 @@
+"""What a deployment knows about itself: its name and URLs, and how its code was last pushed.
+
+One row each in `_deployment_settings`, by name. The name and default URLs come from the configuration the
+backend was started with; only what an admin changed is stored.
+
+Source: reference/cli-and-deploy.md §2.6, §2.7 (udfConfig), §5.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cvx.backend.database import Transaction
+from cvx.errors import CvxError
+
+SETTINGS = "_deployment_settings"
+_BY_NAME = "by_name"
+
+DESTINATIONS = {"convexCloud": "cloud", "convexSite": "site"}
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentInfo:
+    """What the backend was started with. URLs without a trailing slash."""
+
+    instance_name: str
+    cloud_url: str
+    site_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class CanonicalUrls:
+    cloud: str
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
+class UdfConfig:
+    """How the pushed code was built. `server_version` is None before the first push."""
+
+    server_version: str | None
+    import_phase_ms: float
+    import_seed: bytes
+    functions_dir: str = "convex/"
+    node_version: str | None = None
+
+
+NO_UDF_CONFIG = UdfConfig(None, 0.0, bytes(32))
+
+
+def canonical_urls(tx: Transaction, info: DeploymentInfo) -> CanonicalUrls:
+    """The URLs that functions and clients are told."""
+    stored = _setting(tx, "canonicalUrls") or {}
+    return CanonicalUrls(stored.get("cloud") or info.cloud_url, stored.get("site") or info.site_url)
+
+
+def set_canonical_url(tx: Transaction, destination: str, url: str | None) -> None:
+    """Set or (None) reset the URL of `convexCloud` or `convexSite`."""
+    name = DESTINATIONS.get(destination)
+    if name is None:
+        raise CvxError(
+            "InvalidRequestDestination",
+            f"'{destination[:64]}' is neither convexCloud nor convexSite.",
+            hint="Use requestDestination convexCloud or convexSite.",
+        )
+    stored = dict(_setting(tx, "canonicalUrls") or {})
+    if url is None:
+        stored.pop(name, None)
+    else:
+        stored[name] = url.rstrip("/")
+    _set(tx, "canonicalUrls", stored)
+
+
+def udf_config(tx: Transaction) -> UdfConfig:
+    stored = _setting(tx, "udfConfig")
+    if stored is None:
+        return NO_UDF_CONFIG
+    return UdfConfig(
+        server_version=stored["serverVersion"],
+        import_phase_ms=stored["importPhaseMs"],
+        import_seed=stored["importSeed"],
+        functions_dir=stored["functionsDir"],
+        node_version=stored["nodeVersion"],
+    )
+
+
+def set_udf_config(tx: Transaction, config: UdfConfig) -> None:
+    fields = {
+        "serverVersion": config.server_version,
+        "importPhaseMs": config.import_phase_ms,
+        "importSeed": config.import_seed,
+        "functionsDir": config.functions_dir,
+        "nodeVersion": config.node_version,
+    }
+    _set(tx, "udfConfig", fields)
+
+
+def auth_providers(tx: Transaction) -> list[dict[str, Any]]:
+    """The providers of the pushed auth config, as in cli-and-deploy.md §2.7 (`appAuth`)."""
+    stored = _setting(tx, "auth")
+    return [] if stored is None else list(stored["providers"])
+
+
+def set_auth_providers(tx: Transaction, providers: list[dict[str, Any]]) -> None:
+    _set(tx, "auth", {"providers": providers})
+
+
+def _setting(tx: Transaction, name: str) -> dict[str, Any] | None:
+    row = tx.first(SETTINGS, _BY_NAME, [name], privileged=True)
+    return None if row is None else row["value"]
+
+
+def _set(tx: Transaction, name: str, value: dict[str, Any]) -> None:
+    row = tx.first(SETTINGS, _BY_NAME, [name], privileged=True)
+    if row is None:
+        tx.insert(SETTINGS, {"name": name, "value": value}, privileged=True)
+    elif row["value"] != value:
+        tx.patch(row["_id"], {"value": value}, privileged=True)

@@ -169,22 +169,22 @@ def failure_body(code: str, message: str) -> bytes:
 # ---------------------------------------------------------------------------------------- who is asking, with what
 
 
-_SUPPORTED_FAMILIES: Final = frozenset({"npm", "npm-cli", "python", "rust", "actions"})
+_FAMILIES: Final = ("npm", "npm-cli", "python", "rust", "actions")
 _version: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:[-+][0-9A-Za-z.+-]+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class CallingClient:
-    """What the `Convex-Client` header says: `npm-1.48.0`. `version` None: unknown client, any version."""
+    """What the `Convex-Client` header says: `npm-1.48.0`. `version` None: none that we can read."""
 
     name: str
     version: tuple[int, int, int] | None
 
     @staticmethod
     def parse(header: str | None) -> CallingClient | None:
-        """None without a header. Raises CvxError "InvalidClientVersion".
+        """None without a header. Raises CvxError "InvalidClientVersion" when nothing in it could be a version.
 
-        The longest suffix that reads as a version is one; a family we know must have one.
+        The longest suffix that reads as a version is one.
         """
         if header is None:
             return None
@@ -195,10 +195,9 @@ class CallingClient:
             if match is not None:
                 major, minor, patch = match.groups()
                 return CallingClient(header[:at], (int(major), int(minor), int(patch)))
-        name = header.rpartition("-")[0]
-        if any(header.startswith(f"{family}-") for family in _SUPPORTED_FAMILIES):
-            raise _bad_client(header)
-        return CallingClient(name, None)
+        # A family that we know keeps its name, so that `check_supported` can refuse it.
+        known = [family for family in _FAMILIES if header.startswith(f"{family}-")]
+        return CallingClient(max(known, key=len) if known else header.rpartition("-")[0], None)
 
     @property
     def default_format(self) -> str:

@@ -239,10 +239,11 @@ def _search_index(obj: Any, staged: bool) -> Index:
 def _vector_index(obj: Any, staged: bool) -> Index:
     name = _text(obj, "indexDescriptor")
     dimensions = obj.get("dimensions")
-    # A float when the JSON went through a Convex value on its way.
-    if type(dimensions) not in (int, float) or dimensions != int(dimensions):
+    if type(dimensions) is float and dimensions.is_integer():
+        dimensions = int(dimensions)  # The JSON went through a Convex value on its way.
+    if type(dimensions) is not int:
         _malformed("'dimensions' must be a whole number")
-    return VectorIndex(name, _text(obj, "vectorField"), int(dimensions), _texts(obj, "filterFields"), staged)
+    return VectorIndex(name, _text(obj, "vectorField"), dimensions, _texts(obj, "filterFields"), staged)
 
 
 _INDEX_LISTS: Final[tuple[tuple[str, Callable[[Any, bool], Index], bool], ...]] = (

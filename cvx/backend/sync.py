@@ -358,11 +358,12 @@ class SyncDriver:
                 return None
             if error.kind != "bad_request":
                 raise
-            refusal = self._error_of(error)
-            return _query_result(error.message.encode(), None, refusal, [], None)
+            return _failed_query(
+                error.message.encode(), self._error_of(error), new_request_id(), [], run.journal
+            )
         if not self._gone:
             self._watches[run.query_id] = entry.watch(partial(self._invalidated, run.query_id))
-        return _query_result(entry.result_hash, entry.value_json, entry.error, entry.log_lines, entry.journal)
+        return _query_result(entry)
 
     def _unwatch(self, query_id: int) -> None:
         unwatch = self._watches.pop(query_id, None)
@@ -392,19 +393,20 @@ def _attributes(raw: Raw) -> dict[str, Any] | None:
     return attributes
 
 
-def _query_result(
-    fingerprint: bytes,
-    value_json: bytes | None,
-    error: FunctionError | None,
-    log_lines: list[str],
-    journal: str | None,
+def _query_result(entry: QueryEntry) -> QueryResult:
+    if entry.error is not None:
+        return _failed_query(entry.result_hash, entry.error, entry.request_id, entry.log_lines, entry.journal)
+    assert entry.value_json is not None
+    return QueryResult(
+        entry.result_hash, Raw(entry.value_json), log_lines=entry.log_lines, journal=entry.journal
+    )
+
+
+def _failed_query(
+    fingerprint: bytes, error: FunctionError, request_id: str, log_lines: list[str], journal: str | None
 ) -> QueryResult:
-    if error is None:
-        assert value_json is not None
-        return QueryResult(fingerprint, Raw(value_json), log_lines=log_lines, journal=journal)
     data = None if error.data_json is None else Raw(error.data_json)
-    text = error.client_text(new_request_id())
-    return QueryResult(fingerprint, None, text, data, log_lines, journal)
+    return QueryResult(fingerprint, None, error.client_text(request_id), data, log_lines, journal)
 
 
 def _call_result(

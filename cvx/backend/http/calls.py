@@ -134,7 +134,7 @@ async def _query(
     path = FunctionPath.parse(request.path)
     try:
         entry = await call.services.executor.query(
-            path, bytes(request.args), identity, snapshot=snapshot, caller=CALLER
+            path, bytes(request.args), identity, snapshot=snapshot, caller=CALLER, request_id=call.request_id
         )
     except CvxError as error:
         return _refusal_body(call, error, format)

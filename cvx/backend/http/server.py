@@ -20,12 +20,18 @@ _BACKLOG = 2048
 
 
 class HttpServer:
-    """One ASGI app on one port. `port` 0 is any free one; the real one is in `port` once bound."""
+    """One ASGI app on one port, bound at once. `port` 0 is any free one; the real one is in `port`."""
 
-    def __init__(self, app: Any, host: str, port: int, limits: Limits) -> None:
+    def __init__(self, host: str, port: int, limits: Limits) -> None:
         self._socket = _bind(host, port)
+        self._limits = limits
+        self._server: uvicorn.Server | None = None
         self.host = host
         self.port: int = self._socket.getsockname()[1]
+
+    async def start(self, app: Any) -> None:
+        """Accept connections when it returns."""
+        limits = self._limits
         config = uvicorn.Config(
             app,
             http="httptools",
@@ -48,25 +54,21 @@ class HttpServer:
         # Annotated as whole seconds, used as a float.
         config.timeout_graceful_shutdown = limits.stop_s  # type: ignore[assignment]
         config.load()
-        self._server = uvicorn.Server(config)
-        self._server.lifespan = config.lifespan_class(config)
-        self._started = False
+        server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=[self._socket])
+        self._server = server
 
     @property
     def url(self) -> str:
         host = "127.0.0.1" if self.host in ("0.0.0.0", "") else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
-    async def start(self) -> None:
-        """Accept connections when it returns."""
-        await self._server.startup(sockets=[self._socket])
-        self._started = True
-
     async def stop(self) -> None:
         """Close sockets with 1012, let requests end, then cancel them."""
-        if self._started:
-            self._started = False
-            await self._server.shutdown(sockets=[self._socket])
+        server, self._server = self._server, None
+        if server is not None:
+            await server.shutdown(sockets=[self._socket])
         else:
             self._socket.close()
 

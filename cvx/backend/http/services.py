@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from cvx.backend.auth import Authenticator
 from cvx.backend.config import BackendConfig
 from cvx.backend.database import Database
+from cvx.backend.deploy import PushService
 from cvx.backend.functions import FunctionExecutor
+from cvx.backend.model import DeploymentInfo
 from cvx.backend.sync import SyncServices
 
 
@@ -16,7 +18,9 @@ class Services:
     """The running parts, made and owned by backend.py."""
 
     config: BackendConfig
+    deployment: DeploymentInfo
     db: Database
     executor: FunctionExecutor
     authenticator: Authenticator
     sync: SyncServices
+    pushes: PushService

@@ -1,0 +1,157 @@
+"""Composition root: builds every part of a backend, starts them in order and stops them in reverse.
+
+Nothing else in the backend makes a part that another one could have been given. `serve_backend` is the whole
+process of `cvx backend serve`.
+
+Rule: when the store no longer knows what is on disk, the process ends at once and acknowledges nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from cvx.backend.auth import Authenticator
+from cvx.backend.config import BackendConfig
+from cvx.backend.database import Database
+from cvx.backend.deploy import PushService
+from cvx.backend.functions import FunctionExecutor
+from cvx.backend.http import ApiApp, HttpServer, Services, SiteApp
+from cvx.backend.model import SYSTEM_TABLES, DeploymentInfo
+from cvx.backend.runner import IsolatePool
+from cvx.backend.sync import SyncServices
+
+_log = logging.getLogger("cvx.backend")
+
+EXIT_DATA_UNKNOWN = 70
+"""Exit status after a failed write to disk: what is stored is found out at the next start."""
+
+
+class SystemClock:
+    """The real time."""
+
+    def now_ns(self) -> int:
+        return time.time_ns()
+
+
+class Backend:
+    """One deployment. `async with backend.started(url, site_url)`, or `serve` for both of its ports."""
+
+    def __init__(self, config: BackendConfig) -> None:
+        self.config = config
+        self.clock = SystemClock()
+        self._parts = AsyncExitStack()
+        self._services: Services | None = None
+
+    async def start(self, url: str, site_url: str) -> None:
+        """Open the data, start the runner. The URLs are what functions are told."""
+        config = self.config
+        try:
+            db = await Database.open(
+                config.data_dir,
+                clock=self.clock,
+                limits=config.limits,
+                system_tables=SYSTEM_TABLES,
+                on_fatal=_end_now,
+            )
+            self._parts.push_async_callback(db.close)
+            runner = IsolatePool(config.deno_children, config.limits)
+            await runner.start()
+            self._parts.push_async_callback(runner.close)
+            info = DeploymentInfo(config.instance_name, url, site_url)
+            executor = FunctionExecutor(db, runner, info, config.limits, redacted=config.redact_logs)
+            self._parts.callback(executor.close)
+            pushes = PushService(db, runner, executor, config.limits)
+            authenticator = Authenticator(config.instance_name, config.instance_secret)
+            sync = SyncServices(executor, db, authenticator, self.clock, config.limits, config.redact_logs)
+            self._services = Services(config, info, db, executor, authenticator, sync, pushes)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End everything that was started, last first. May be called twice."""
+        self._services = None
+        await self._parts.aclose()
+
+    @property
+    def services(self) -> Services:
+        assert self._services is not None, "the backend is not started"
+        return self._services
+
+    @property
+    def asgi(self) -> ApiApp:
+        """The app of the deployment's own port."""
+        return ApiApp(self.services)
+
+    @property
+    def site_asgi(self) -> SiteApp:
+        """The app of the port for HTTP actions."""
+        return SiteApp(self.services)
+
+    async def serve(self, ready: Callable[[str, str], None], stopping: asyncio.Event) -> None:
+        """Serve both ports until `stopping` is set; `ready` is told their URLs."""
+        config = self.config
+        async with AsyncExitStack() as stack:
+            # Bound before anything is opened: a port that is taken is the likeliest thing to be wrong.
+            api = HttpServer(config.host, config.port, config.limits)
+            stack.push_async_callback(api.stop)
+            site = HttpServer(config.host, config.site_port, config.limits)
+            stack.push_async_callback(site.stop)
+            await self.start(api.url, site.url)
+            try:
+                await api.start(self.asgi)
+                await site.start(self.site_asgi)
+                _settle()
+                ready(api.url, site.url)
+                await stopping.wait()
+                await asyncio.gather(api.stop(), site.stop())
+            finally:
+                await self.stop()
+
+
+def serve_backend(config: BackendConfig, ready: Callable[[str, str], None]) -> None:
+    """Run a backend in this process until SIGTERM or SIGINT, then stop it cleanly."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    loop = _new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(_serve_until_signal(config, ready))
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+async def _serve_until_signal(config: BackendConfig, ready: Callable[[str, str], None]) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await Backend(config).serve(ready, stopping)
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # Not on every platform.
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def _settle() -> None:
+    """What start-up made stays: keep the garbage collector from going through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+def _end_now(error: BaseException) -> None:
+    """The store lost track of the disk. Called from any thread."""
+    _log.critical("the data on disk is in an unknown state, so the backend stops: %s", error)
+    os._exit(EXIT_DATA_UNKNOWN)

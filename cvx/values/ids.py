@@ -54,7 +54,7 @@ class DocumentId(_Parts):
     @staticmethod
     def parse(text: str) -> DocumentId:
         """The id that `text` spells. Raises CvxError "InvalidId" unless it is exactly some id's spelling."""
-        found = _decode(text) if type(text) is str else None
+        found = DocumentId.try_parse(text)
         if found is None:
             raise CvxError("InvalidId", f"'{str(text)[:64]}' is not a valid document id.")
         return found
@@ -62,7 +62,8 @@ class DocumentId(_Parts):
     @staticmethod
     def try_parse(text: str) -> DocumentId | None:
         """As `parse`, with None in place of the error."""
-        return _decode(text) if type(text) is str else None
+        # Lengths are checked here, so that the cache never holds a long text.
+        return _decode(text) if type(text) is str and 31 <= len(text) <= 37 else None
 
 
 @lru_cache(maxsize=_CACHE_SIZE)
@@ -80,8 +81,6 @@ def _encode(table: TableNumber, internal: bytes) -> str:
 
 @lru_cache(maxsize=_CACHE_SIZE)
 def _decode(text: str) -> DocumentId | None:
-    if not 31 <= len(text) <= 37:
-        return None
     try:
         number = int(text.encode("ascii").translate(_TO_INT_DIGITS), 32)
     except ValueError:

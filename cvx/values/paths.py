@@ -15,7 +15,8 @@ from typing import Final
 
 from cvx.errors import CvxError
 
-IDENTIFIER_LENGTH_MAX: Final = 64
+PATH_LENGTH_MAX: Final = 4096
+"""In characters: 63 names of 64."""
 _identifier: Final = re.compile(r"(?!_+\Z)[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 _module_part: Final = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9_.]{1,64}", re.ASCII)
 _table_name: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
@@ -40,6 +41,8 @@ class FunctionPath:
 
         Raises CvxError "BadConvexFunctionIdentifier" (or "InvalidComponentPath" for `component`).
         """
+        if len(text) + len(component) > PATH_LENGTH_MAX:  # Also keeps long texts out of the cache.
+            raise _bad_path(text, f"it is longer than {PATH_LENGTH_MAX} characters")
         return _parsed(text, component)
 
     @property
@@ -142,9 +145,15 @@ def check_table_name(text: str) -> str:
     return text
 
 
-@lru_cache(maxsize=4096)
 def parse_field_path(text: str) -> tuple[str, ...]:
     """The names in a dotted field path; dots at either end are ignored. Raises CvxError "InvalidFieldPath"."""
+    if len(text) > PATH_LENGTH_MAX:
+        raise CvxError("InvalidFieldPath", f"A field path is longer than {PATH_LENGTH_MAX} characters.")
+    return _field_path(text)
+
+
+@lru_cache(maxsize=4096)
+def _field_path(text: str) -> tuple[str, ...]:
     names = tuple(text.strip(".").split("."))
     for name in names:
         if not is_identifier(name):

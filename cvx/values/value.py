@@ -176,7 +176,16 @@ def check_document(fields: dict[str, Any]) -> None:
     """
     if type(fields) is not dict:
         raise CvxError("InvalidDocumentError", f"A document must be an object, not {print_kind(fields)}.")
-    size = _checked_size(fields, VALUE_NESTING_MAX)
+    try:
+        size = _checked_size(fields, DOCUMENT_NESTING_MAX)
+    except CvxError as error:
+        if error.code != "TooNestedError":
+            raise
+        raise CvxError(
+            "InvalidDocumentError",
+            f"Document is nested too deeply: more than {DOCUMENT_NESTING_MAX} levels.",
+            hint="Store the inner objects in a table of their own.",
+        ) from None
     if "_id" not in fields:
         size += ABSENT_ID_SIZE_BYTES
     if "_creationTime" not in fields:
@@ -186,13 +195,6 @@ def check_document(fields: dict[str, Any]) -> None:
             "ValueTooLargeError",
             f"Document is too large ({size} bytes, and the maximum is {DOCUMENT_SIZE_BYTES_MAX} bytes).",
             hint="Split it over several documents, or keep the large part in file storage.",
-        )
-    nesting = nesting_of(fields)
-    if nesting > DOCUMENT_NESTING_MAX:
-        raise CvxError(
-            "InvalidDocumentError",
-            f"Document is nested too deeply ({nesting} levels, and the maximum is {DOCUMENT_NESTING_MAX}).",
-            hint="Store the inner objects in a table of their own.",
         )
     for name in fields:
         if name[:1] == "_" and name not in SYSTEM_FIELDS:

@@ -83,6 +83,11 @@ def test_field_paths() -> None:
         assert code_of(parse_field_path, bad) == "InvalidFieldPath"
 
 
+def test_endless_paths_are_refused() -> None:
+    assert code_of(FunctionPath.parse, "a/" * 5000 + "a") == "BadConvexFunctionIdentifier"
+    assert code_of(parse_field_path, "a." * 5000 + "a") == "InvalidFieldPath"
+
+
 def test_timestamps_on_the_wire() -> None:
     assert encode_ts(0) == "AAAAAAAAAAA="
     assert encode_ts(1) == "AQAAAAAAAAA="

@@ -8,6 +8,7 @@ Source: reference/cli-and-deploy.md §2.6, §2.7 (udfConfig), §5.2.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +105,29 @@ def auth_providers(tx: Transaction) -> list[dict[str, Any]]:
 
 def set_auth_providers(tx: Transaction, providers: list[dict[str, Any]]) -> None:
     _set(tx, "auth", {"providers": providers})
+
+
+def declared_environment(tx: Transaction) -> list[list[Any]] | None:
+    """The variables that the app declares (cli-and-deploy.md §2.7, `envVars`); None when it declares none."""
+    stored = _setting(tx, "declaredEnvironment")
+    return None if stored is None else stored["variables"]
+
+
+def set_declared_environment(tx: Transaction, variables: list[list[Any]] | None) -> None:
+    if variables is not None or declared_environment(tx) is not None:
+        _set(tx, "declaredEnvironment", {"variables": variables})
+
+
+def unfinished_texts(tx: Transaction) -> dict[str, float]:
+    """Module texts (by hash) that a push stored and no push has put in force, with when (ms since 1970)."""
+    stored = _setting(tx, "unfinishedTexts")
+    return {} if stored is None else {row["sha256"]: row["ms"] for row in stored["texts"]}
+
+
+def set_unfinished_texts(tx: Transaction, texts: Mapping[str, float]) -> None:
+    rows = [{"sha256": sha256, "ms": ms} for sha256, ms in sorted(texts.items())]
+    if rows or unfinished_texts(tx):
+        _set(tx, "unfinishedTexts", {"texts": rows})
 
 
 def _setting(tx: Transaction, name: str) -> dict[str, Any] | None:

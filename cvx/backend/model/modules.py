@@ -117,6 +117,11 @@ def store_text(tx: Transaction, text: ModuleText) -> str:
     return sha256
 
 
+def drop_text(tx: Transaction, sha256: str) -> None:
+    """Forget a text, unless a module has it."""
+    _drop_unused_texts(tx, {sha256})
+
+
 def replace_modules(tx: Transaction, modules: Iterable[NewModule], component: str = "") -> ModuleChanges:
     """Make the component's modules exactly these. Rows that stay equal are not written at all."""
     existing = {

@@ -1,0 +1,428 @@
+"""PushRequest → what its code declares: functions, schema, crons, routes, auth providers.
+
+Order of work, hence which error a push with several mistakes gets (reference/cli-and-deploy.md §2.7): what this
+backend cannot run yet, functions, auth config, schema, definition, crons.
+
+Rule: nothing here reads or writes the database; unchanged modules come in with their stored text.
+
+Source: reference/runtime-and-database.md §1.9; cli-and-deploy.md §2.7, §2.10, §2.11.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from cvx.backend.deploy.crons import named_cron_specs
+from cvx.backend.runner import (
+    AnalyzedModule,
+    AnalyzeRequest,
+    AnalyzeResult,
+    CodeBundle,
+    FunctionRunner,
+    ModuleSource,
+)
+from cvx.errors import CvxError
+from cvx.protocol.push import (
+    AnalyzedFunctionJson,
+    AnalyzedModuleJson,
+    AnalyzedRouteJson,
+    AuthProvider,
+    CheckedComponent,
+    CheckedHttpRoutes,
+    ComponentInstantiation,
+    DefinitionMetadata,
+    EvaluatedDefinition,
+    PushedModule,
+    RouteJson,
+    SourcePositionJson,
+    StartPushRequest,
+    UdfConfigJson,
+    VisibilityJson,
+)
+from cvx.protocol.schema import Schema, parse_schema
+from cvx.values import check_module_path, to_json
+
+AUTH_CONFIG_PATH = "auth.config.js"
+CRONS_PATH = "crons.js"
+HTTP_PATH = "http.js"
+CHUNKS = "_deps/"
+NEVER_NODE = frozenset({HTTP_PATH, CRONS_PATH, "schema.js", AUTH_CONFIG_PATH})
+USER_MODULES_MAX = 4_096
+_SOURCES_BYTES_MAX = 230_000_000
+
+PUSH_PREFIX = "Hit an error while pushing:\n"
+_KINDS = {"query": "Query", "mutation": "Mutation", "action": "Action"}
+
+
+@dataclass(frozen=True, slots=True)
+class ImportPhase:
+    """The clock and seed that modules are imported with. `ms` since 1970, `seed` 32 bytes."""
+
+    ms: float
+    seed: bytes
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a push's code declares. `modules` are all of the app's, by path, as they will be stored."""
+
+    modules: Mapping[str, AnalyzedModuleJson]
+    sources: Mapping[str, ModuleSource]
+    schema: Schema | None
+    auth: tuple[AuthProvider, ...]
+    definition: DefinitionMetadata
+    udf_config: UdfConfigJson
+
+    def evaluated(self) -> EvaluatedDefinition:
+        """The analysis as start_push answers it."""
+        return EvaluatedDefinition(
+            definition=self.definition,
+            functions=dict(self.modules),
+            udf_config=self.udf_config,
+            schema=None if self.schema is None else self.schema.to_json(with_creation_time=True),
+        )
+
+    def app(self) -> CheckedComponent:
+        """The component tree: for now the app alone."""
+        http = self.modules.get(HTTP_PATH)
+        routes = (
+            None if http is None or http.http_routes is None else [item.route for item in http.http_routes]
+        )
+        return CheckedComponent(
+            definition_path="", component_path="", http_routes=CheckedHttpRoutes(http_module_routes=routes)
+        )
+
+
+def push_error(code: str, message: str, **fields: Any) -> CvxError:
+    """An error of a push: clients look for this code and print this message (§2.10)."""
+    return CvxError(code, PUSH_PREFIX + message, retry_when=fields.pop("retry_when", "files"), **fields)
+
+
+def as_push_error(error: CvxError) -> CvxError:
+    """The same refusal, worded as a push's."""
+    if error.message.startswith(PUSH_PREFIX):
+        return error
+    return CvxError(
+        error.code, PUSH_PREFIX + error.message, kind=error.kind, hint=error.hint, retry_when=error.retry_when
+    )
+
+
+def module_source(module: PushedModule) -> ModuleSource:
+    """A pushed module with its hash: SHA-256 of the source, then of the source map if there is one."""
+    source = module.source.encode()
+    source_map = None if module.source_map is None else module.source_map.encode()
+    digest = hashlib.sha256(source)
+    if source_map is not None:
+        digest.update(source_map)
+    return ModuleSource(module.path, digest.hexdigest(), source, source_map, module.environment)
+
+
+def check_supported(request: StartPushRequest) -> None:
+    """Refuse what this backend cannot run yet, before anything is evaluated."""
+    if request.component_definitions:
+        names = ", ".join(item.definition_path for item in request.component_definitions)
+        raise push_error(
+            "ComponentsNotSupported",
+            f"Components are not available yet in this backend; the app uses {names}.",
+            hint="Remove the component from convex.config.ts.",
+        )
+    for module in request.app_definition.modules:
+        check_environment(module.path, module.environment)
+    if request.node_dependencies:
+        names = ", ".join(item.name for item in request.node_dependencies)
+        raise push_error(
+            "NodeActionsNotSupported",
+            f'External packages for "use node" modules are not available yet in this backend: {names}.',
+            hint="Remove node.externalPackages from convex.json.",
+        )
+
+
+def check_environment(path: str, environment: str) -> None:
+    """Refuse a module that wants Node."""
+    if environment != "node":
+        return
+    if path in NEVER_NODE:
+        raise push_error(
+            "InvalidModules", f'{path} cannot be a "use node" module.', hint='Remove "use node".'
+        )
+    raise push_error(
+        "NodeActionsNotSupported",
+        f'"use node" modules are not available yet in this backend: {path}.',
+        hint='Remove "use node" from the file if it needs no Node API.',
+    )
+
+
+def check_sources(sources: Mapping[str, ModuleSource]) -> None:
+    """Refuse a push with bad module paths, or with too many or too large modules."""
+    for path in sources:
+        if path != AUTH_CONFIG_PATH:
+            check_module_path(path)
+    users = sum(1 for path in sources if not path.startswith(CHUNKS))
+    if users > USER_MODULES_MAX:
+        raise push_error(
+            "ModulesTooLarge",
+            f"The app has {users} modules; the maximum is {USER_MODULES_MAX}.",
+            hint="Merge some files.",
+        )
+    size = sum(len(item.source) + len(item.source_map or b"") for item in sources.values())
+    if size > _SOURCES_BYTES_MAX:
+        raise push_error(
+            "ModulesTooLarge",
+            f"The app's modules have {size} bytes in total; the maximum is {_SOURCES_BYTES_MAX}.",
+            hint="Import less, or smaller packages.",
+        )
+
+
+async def analyze(
+    runner: FunctionRunner,
+    request: StartPushRequest,
+    sources: Mapping[str, ModuleSource],
+    environment: Mapping[str, str],
+    phase: ImportPhase,
+) -> Analysis:
+    """Import everything once and say what it declares.
+
+    `sources` are all modules of the app, unchanged ones included; `environment` all variables, built-in ones
+    included. Raises CvxError with the codes of §2.10.
+    """
+    check_sources(sources)
+    app = request.app_definition
+    result = await _imported(runner, request, sources, environment, phase)
+    _raise_failures(result, sources)
+    modules = {path: _module_json(result.modules.get(path), path) for path in sorted(sources)}
+    _check_cron_targets(modules)
+    try:
+        schema = None if result.schema_json is None else parse_schema(result.schema_json)
+    except CvxError as error:
+        raise as_push_error(error) from None
+    return Analysis(
+        modules=modules,
+        sources=sources,
+        schema=schema,
+        auth=_providers(result.auth_config_json),
+        definition=_definition(result.definition_json),
+        udf_config=UdfConfigJson(
+            server_version=app.udf_server_version,
+            import_phase_rng_seed=to_json(phase.seed),
+            import_phase_unix_timestamp=to_json(int(phase.ms * 1_000_000)),
+        ),
+    )
+
+
+async def analyze_schema(
+    runner: FunctionRunner, request: StartPushRequest, phase: ImportPhase
+) -> Schema | None:
+    """The schema alone, for evaluate_push and evaluate_schema."""
+    module = request.app_definition.schema
+    if module is None:
+        return None
+    source = module_source(module)
+    bundle = CodeBundle(source.sha256, {source.path: source})
+    asked = AnalyzeRequest(bundle, (), {}, phase.ms, phase.seed, schema_path=source.path)
+    result = await runner.analyze(asked)
+    _raise_failures(result, bundle.modules)
+    try:
+        return None if result.schema_json is None else parse_schema(result.schema_json)
+    except CvxError as error:
+        raise as_push_error(error) from None
+
+
+async def analyze_auth(
+    runner: FunctionRunner, source: ModuleSource, environment: Mapping[str, str], phase: ImportPhase
+) -> tuple[AuthProvider, ...]:
+    """The auth config alone: evaluated again whenever an environment variable changes."""
+    bundle = CodeBundle(source.sha256, {source.path: source})
+    asked = AnalyzeRequest(bundle, (), environment, phase.ms, phase.seed, auth_config_path=source.path)
+    result = await runner.analyze(asked)
+    _raise_failures(result, bundle.modules)
+    return _providers(result.auth_config_json)
+
+
+async def _imported(
+    runner: FunctionRunner,
+    request: StartPushRequest,
+    sources: Mapping[str, ModuleSource],
+    environment: Mapping[str, str],
+    phase: ImportPhase,
+) -> AnalyzeResult:
+    extra = [
+        module for module in (request.app_definition.schema, request.app_definition.definition) if module
+    ]
+    everything = dict(sources) | {module.path: module_source(module) for module in extra}
+    digest = hashlib.sha256()
+    for path in sorted(everything):
+        digest.update(f"{path}\0{everything[path].sha256}\0".encode())
+    entries = tuple(
+        path for path in sorted(sources) if not path.startswith(CHUNKS) and path != AUTH_CONFIG_PATH
+    )
+    schema, definition = request.app_definition.schema, request.app_definition.definition
+    return await runner.analyze(
+        AnalyzeRequest(
+            bundle=CodeBundle(digest.hexdigest(), everything),
+            paths=entries,
+            env=environment,
+            import_phase_ms=phase.ms,
+            import_seed=phase.seed,
+            schema_path=None if schema is None else schema.path,
+            auth_config_path=AUTH_CONFIG_PATH if AUTH_CONFIG_PATH in sources else None,
+            definition_path=None if definition is None else definition.path,
+        )
+    )
+
+
+def _raise_failures(result: AnalyzeResult, sources: Mapping[str, ModuleSource]) -> None:
+    """The first failure in the order of work: functions before auth config before schema before definition."""
+    if not result.failures:
+        return
+    order = {path: at for at, path in enumerate(sorted(sources))}
+    special = {AUTH_CONFIG_PATH: len(order), "schema.js": len(order) + 1}
+    rank = order | special
+    first = min(result.failures, key=lambda failure: rank.get(failure.path, len(order) + 2))
+    if first.code == "InvalidModules":
+        raise push_error(
+            first.code, f"Loading the pushed modules encountered the following error:\n{first.message}"
+        )
+    needs_variable = first.code == "AuthConfigMissingEnvironmentVariable"
+    raise push_error(first.code, first.message, retry_when="env" if needs_variable else "files")
+
+
+def _module_json(module: AnalyzedModule | None, path: str) -> AnalyzedModuleJson:
+    if module is None:
+        return AnalyzedModuleJson(functions=[])
+    functions = [
+        AnalyzedFunctionJson(
+            name=function.name,
+            udf_type=_KINDS[function.kind],  # type: ignore[arg-type]
+            visibility=None if function.visibility is None else VisibilityJson(kind=function.visibility),
+            args=function.args_json,
+            returns=function.returns_json,
+            pos=None
+            if function.position is None
+            else SourcePositionJson(path, function.position.start_line, function.position.start_column),
+        )
+        for function in module.functions
+    ]
+    routes = None
+    if module.routes is not None:
+        routes = [AnalyzedRouteJson(route=RouteJson(path=r.path, method=r.method)) for r in module.routes]
+    crons = None if module.crons_json is None else named_cron_specs(module.crons_json)
+    return AnalyzedModuleJson(functions=functions, http_routes=routes, cron_specs=crons)
+
+
+def _check_cron_targets(modules: Mapping[str, AnalyzedModuleJson]) -> None:
+    """Every cron runs a mutation or an action that the push contains."""
+    crons = modules.get(CRONS_PATH)
+    if crons is None or not crons.cron_specs:
+        return
+    kinds = {
+        (path, function.name): function.udf_type
+        for path, module in modules.items()
+        for function in module.functions
+    }
+    for named in crons.cron_specs:
+        path, _, name = named.spec.udf_path.rpartition(":")
+        kind = kinds.get((path if path.endswith(".js") else f"{path}.js", name))
+        if kind is None:
+            raise push_error(
+                "InvalidCron",
+                f'Cron "{named.identifier}" runs {named.spec.udf_path}, which is not among the pushed functions.',
+                hint="Correct the function reference in crons.ts.",
+            )
+        if kind == "Query":
+            raise push_error(
+                "InvalidCron",
+                f'Cron "{named.identifier}" runs {named.spec.udf_path}, which is a query; '
+                "a cron runs a mutation or an action.",
+                hint="Correct the function reference in crons.ts.",
+            )
+
+
+def _providers(text: str | None) -> tuple[AuthProvider, ...]:
+    """The identity providers of an auth config, in the form start_push answers."""
+    if text is None:
+        return ()
+    config = msgspec.json.decode(text)
+    listed = config.get("providers") if isinstance(config, dict) else None
+    if not isinstance(listed, list):
+        raise _bad_auth_config("the default export must be an object with an array 'providers'")
+    return tuple(_provider(item, at) for at, item in enumerate(listed))
+
+
+def _provider(item: Any, at: int) -> AuthProvider:
+    where = f"providers[{at}]"
+    if not isinstance(item, dict):
+        raise _bad_auth_config(f"{where} must be an object")
+    custom = item.get("type") == "customJwt"
+    if "type" in item and not custom and item["type"] != "oidc":
+        raise _bad_auth_config(f'{where}.type must be "customJwt" or absent')
+    needed = ("issuer", "jwks", "algorithm") if custom else ("domain", "applicationID")
+    for name in needed:
+        if not isinstance(item.get(name), str):
+            raise _bad_auth_config(f"{where}.{name} must be a string")
+    known = {*needed, "type", "applicationID"}
+    unknown = sorted(set(item) - known)
+    if unknown:
+        raise _bad_auth_config(f"{where} has a key that means nothing here: {unknown[0]}")
+    if not custom:
+        return AuthProvider(application_id=item["applicationID"], domain=item["domain"])
+    if item["algorithm"] not in ("RS256", "ES256"):
+        raise _bad_auth_config(f'{where}.algorithm must be "RS256" or "ES256"')
+    application = item.get("applicationID")
+    if application is not None and not isinstance(application, str):
+        raise _bad_auth_config(f"{where}.applicationID must be a string")
+    return AuthProvider(
+        type="customJwt", application_id=application, issuer=item["issuer"], jwks=item["jwks"],
+        algorithm=item["algorithm"],
+    )  # fmt: skip
+
+
+def _bad_auth_config(why: str) -> CvxError:
+    return push_error(
+        "InvalidAuthConfig", f"The auth config is not valid: {why}.", hint="Correct auth.config.ts."
+    )
+
+
+class _DefinitionJson(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """What `export()` of a convex.config.js gives."""
+
+    definition_type: dict[str, Any]
+    child_components: list[Any] = []
+    http_mounts: dict[str, str] = {}
+    http_prefix: str | None = None
+    exports: dict[str, Any] = {}
+    env_vars: list[tuple[str, Any]] | None = None
+
+
+def _definition(text: str | None) -> DefinitionMetadata:
+    """The app's definition; an app without convex.config.ts has the empty one."""
+    empty = {"type": "branch", "branch": []}
+    if text is None:
+        return DefinitionMetadata(path="", definition_type={"type": "app"}, exports=empty)
+    try:
+        parsed = msgspec.json.decode(text, type=_DefinitionJson)
+    except msgspec.DecodeError as error:
+        raise push_error("InvalidDefinition", f"convex.config.js does not export an app: {error}.") from None
+    if parsed.definition_type.get("type") != "app":
+        raise push_error(
+            "InvalidDefinition", "convex.config.js of the app must export defineApp(), not defineComponent()."
+        )
+    children = msgspec.convert(parsed.child_components, list[ComponentInstantiation])
+    if children:
+        raise push_error(
+            "ComponentsNotSupported",
+            f"Components are not available yet in this backend; the app uses {children[0].name}.",
+            hint="Remove the component from convex.config.ts.",
+        )
+    return DefinitionMetadata(
+        path="",
+        definition_type=parsed.definition_type,
+        http_mounts=parsed.http_mounts,
+        http_prefix=parsed.http_prefix,
+        exports=parsed.exports or empty,
+        env_vars=parsed.env_vars,
+    )

@@ -1,0 +1,195 @@
+"""What a push would change: indexes, tables, modules, providers, crons. A pure diff.
+
+An index of a table is known by its name; it is the same index when all else about it is equal, whether it is
+staged left aside. Up to two versions of one name are in the database at a time: the one in use, and the one that
+a push is building to replace it.
+
+Rule: no database, no clock, no I/O. What is there comes in as data, what would change goes out as data.
+
+Source: reference/cli-and-deploy.md §2.7 (IndexDiff), §2.9; runtime-and-database.md §7.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from cvx.protocol.push import (
+    AnalyzedModuleJson,
+    CronDiff,
+    DatabaseIndexDescription,
+    IndexDescription,
+    IndexDiff,
+    ModuleDiff,
+    SearchIndexDescription,
+    VectorIndexDescription,
+)
+from cvx.protocol.schema import DatabaseIndex, Index, Schema, SearchIndex
+from cvx.values import ANYTHING, Validator, is_superset_of
+
+IndexState = Literal["backfilling", "backfilled", "enabled"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeployedIndex:
+    """One index that is in the database. `id` names it there; `index.staged` says how it is now.
+
+    A version that a push is still building is `backfilling` or `backfilled`. So is a staged index, which never
+    becomes `enabled`.
+    """
+
+    id: str
+    table: str
+    index: Index
+    state: IndexState
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a finished push put it here, as far as can be told from its state."""
+        return self.state == "enabled" or self.index.staged
+
+
+@dataclass(frozen=True)
+class IndexPlan:
+    """What to do to indexes and when.
+
+    Before the finish: `create` (table, index), and `discard` unfinished ones of an earlier push. At the finish:
+    `enable`, `stage` and `drop`.
+    """
+
+    create: tuple[tuple[str, Index], ...]
+    discard: tuple[DeployedIndex, ...]
+    enable: tuple[DeployedIndex, ...]
+    stage: tuple[DeployedIndex, ...]
+    drop: tuple[DeployedIndex, ...]
+    diff: IndexDiff
+
+
+def plan_indexes(schema: Schema | None, deployed: Iterable[DeployedIndex]) -> IndexPlan:
+    """How to get from the deployed indexes to those of `schema` (None: no indexes)."""
+    wanted = {
+        (table.name, index.name): index
+        for table in (schema.tables.values() if schema is not None else ())
+        for index in table.indexes
+    }
+    there: dict[tuple[str, str], list[DeployedIndex]] = {}
+    for item in deployed:
+        there.setdefault((item.table, item.index.name), []).append(item)
+
+    create: list[tuple[str, Index]] = []
+    discard: list[DeployedIndex] = []
+    enable: list[DeployedIndex] = []
+    stage: list[DeployedIndex] = []
+    drop: list[DeployedIndex] = []
+    added: list[IndexDescription] = []
+    removed: list[IndexDescription] = []
+    enabled: list[IndexDescription] = []
+    disabled: list[IndexDescription] = []
+
+    for key in sorted(there.keys() | wanted.keys()):
+        target = wanted.get(key)
+        kept = _same(target, there.get(key, ()))
+        for item in there.get(key, ()):
+            if item is kept:
+                continue
+            if item.in_use:
+                drop.append(item)
+                removed.append(describe(item.table, item.index))
+            else:
+                discard.append(item)
+        if target is None:
+            continue
+        if kept is None:
+            create.append((key[0], target))
+            added.append(describe(key[0], target))
+        elif not kept.in_use:
+            enable.append(kept)
+            added.append(describe(key[0], target))
+        elif kept.index.staged and not target.staged:
+            enable.append(kept)
+            enabled.append(describe(key[0], target))
+        elif target.staged and not kept.index.staged:
+            stage.append(kept)
+            disabled.append(describe(key[0], target))
+    return IndexPlan(
+        tuple(create), tuple(discard), tuple(enable), tuple(stage), tuple(drop),
+        IndexDiff(
+            added_indexes=added, removed_indexes=removed, enabled_indexes=enabled, disabled_indexes=disabled
+        ),
+    )  # fmt: skip
+
+
+def _same(target: Index | None, there: Sequence[DeployedIndex]) -> DeployedIndex | None:
+    """The deployed version that is the wanted one, the one in use before one that is being built."""
+    if target is None:
+        return None
+    same = [item for item in there if replace(item.index, staged=target.staged) == target]
+    return min(same, key=lambda item: not item.in_use, default=None)
+
+
+def describe(table: str, index: Index) -> IndexDescription:
+    """An index as index diffs show it."""
+    name = f"{table}.{index.name}"
+    if isinstance(index, DatabaseIndex):
+        return DatabaseIndexDescription(name=name, staged=index.staged, fields=list(index.stored_fields))
+    if isinstance(index, SearchIndex):
+        return SearchIndexDescription(
+            name=name,
+            staged=index.staged,
+            search_field=index.search_field,
+            filter_fields=list(index.filter_fields),
+        )
+    return VectorIndexDescription(
+        name=name, staged=index.staged, dimensions=index.dimensions, vector_field=index.vector_field,
+        filter_fields=list(index.filter_fields),
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------- existing documents
+
+TableOutcome = Literal["notValidated", "supersetOfEnforced", "mustWalk"]
+
+
+def table_outcome(name: str, schema: Schema, active: Schema | None) -> TableOutcome:
+    """Whether the documents of a table must be looked at before `schema` may replace `active`."""
+    validator = _enforced(name, schema)
+    if validator == ANYTHING:
+        return "notValidated"
+    return "supersetOfEnforced" if is_superset_of(validator, _enforced(name, active)) else "mustWalk"
+
+
+def tables_to_walk(schema: Schema, active: Schema | None) -> list[str]:
+    """The tables whose documents may not fit `schema`, in name order."""
+    return [name for name in sorted(schema.tables) if table_outcome(name, schema, active) == "mustWalk"]
+
+
+def _enforced(name: str, schema: Schema | None) -> Validator:
+    if schema is None or not schema.validation or name not in schema.tables:
+        return ANYTHING
+    return schema.tables[name].validator
+
+
+# -------------------------------------------------------------------------------------------------- code, crons
+
+
+def module_diff(before: Mapping[str, str], after: Mapping[str, str]) -> ModuleDiff:
+    """Paths that come and go, a changed module being both. Both maps: path → hash."""
+    added = sorted(path for path, sha256 in after.items() if before.get(path) != sha256)
+    removed = sorted(path for path, sha256 in before.items() if after.get(path) != sha256)
+    return ModuleDiff(added=added, removed=removed)
+
+
+def cron_diff(before: AnalyzedModuleJson | None, after: AnalyzedModuleJson | None) -> CronDiff:
+    """Identifiers of crons that come, change and go."""
+    old, new = _crons(before), _crons(after)
+    return CronDiff(
+        added=sorted(new.keys() - old.keys()),
+        updated=sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
+        deleted=sorted(old.keys() - new.keys()),
+    )
+
+
+def _crons(module: AnalyzedModuleJson | None) -> dict[str, object]:
+    specs = module.cron_specs if module is not None else None
+    return {named.identifier: named.spec for named in specs or ()}

@@ -1,0 +1,153 @@
+"""What admins ask besides pushing: environment variables, URLs, logs, one-off queries.
+
+Every handler checks the admin key first: from the Authorization header, from the parameter `adminKey`, or from the
+body where the body has one.
+
+Source: reference/cli-and-deploy.md §5.1, §5.2, §5.6, §5.7.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from starlette.responses import Response
+
+from cvx.backend.auth import SYSTEM
+from cvx.backend.database import Transaction
+from cvx.backend.functions import session_request_id
+from cvx.backend.http.middleware import Call, JsonResponse
+from cvx.backend.model import deployment, environment
+from cvx.errors import CvxError
+from cvx.protocol.admin import (
+    CanonicalUrls,
+    ListEnvironmentResponse,
+    UpdateCanonicalUrlRequest,
+    UpdateEnvironmentRequest,
+)
+from cvx.protocol.calls import TestQueryRequest, encode_body, error_body, success_body
+from cvx.values import format_name
+
+LOG_POLL_S = 60.0
+
+# ------------------------------------------------------------------------------------------------ environment
+
+
+async def update_environment_variables(call: Call) -> Response:
+    """POST /api/update_environment_variables: all changes or none; an empty 200."""
+    await call.admin(write=True)
+    body = await call.json(UpdateEnvironmentRequest)
+    changes = [environment.EnvironmentChange(change.name, change.value) for change in body.changes]
+    await call.services.pushes.change_environment(changes)
+    return Response(status_code=200)
+
+
+async def list_environment_variables(call: Call) -> Response:
+    """GET /api/v1/list_environment_variables: what the user set, in name order."""
+    await call.admin()
+    with call.services.db.snapshot() as snapshot:
+        tx = call.services.db.begin(SYSTEM, snapshot=snapshot, read_only=True)
+        variables = environment.environment(tx)
+        await call.services.db.durable(snapshot.ts)
+    return JsonResponse(encode_body(ListEnvironmentResponse(environment_variables=variables)))
+
+
+# ------------------------------------------------------------------------------------------------------- URLs
+
+
+async def get_canonical_urls(call: Call) -> Response:
+    """GET /api/v1/get_canonical_urls."""
+    await call.admin()
+    with call.services.db.snapshot() as snapshot:
+        tx = call.services.db.begin(SYSTEM, snapshot=snapshot, read_only=True)
+        urls = deployment.canonical_urls(tx, call.services.deployment)
+    return JsonResponse(encode_body(CanonicalUrls(convex_cloud_url=urls.cloud, convex_site_url=urls.site)))
+
+
+async def update_canonical_url(call: Call) -> Response:
+    """POST /api/v1/update_canonical_url; `url` null goes back to the default."""
+    await call.admin(write=True)
+    body = await call.json(UpdateCanonicalUrlRequest)
+
+    def change(tx: Transaction) -> None:
+        deployment.set_canonical_url(tx, body.request_destination, body.url)
+
+    await call.services.db.run(SYSTEM, change, write_source="update_canonical_url")
+    return Response(status_code=200)
+
+
+# ------------------------------------------------------------------------------------------------------- logs
+
+
+async def stream_function_logs(call: Call) -> Response:
+    """GET /api/stream_function_logs?cursor=…: entries after the cursor (ms), waiting for the first.
+
+    With `sessionId` and `clientRequestCounter`, only the entries of that request. Log lines are objects for
+    the command line and the dashboard, texts for everybody else.
+    """
+    structured = call.client is not None and call.client.wants_structured_logs
+    return await _stream(call, structured=structured)
+
+
+async def stream_udf_execution(call: Call) -> Response:
+    """GET /api/stream_udf_execution?cursor=…: the older form, always with texts."""
+    return await _stream(call, structured=False)
+
+
+async def _stream(call: Call, *, structured: bool) -> Response:
+    await call.admin()
+    parameters = call.request.query_params
+    cursor = _cursor(parameters.get("cursor"))
+    request_id = _request_of(parameters.get("sessionId"), parameters.get("clientRequestCounter"))
+    log, loop = call.services.executor.log, asyncio.get_running_loop()
+    deadline = loop.time() + LOG_POLL_S
+    found, cursor = log.calls(cursor, request_id=request_id)
+    while not found and loop.time() < deadline:
+        await log.wait(cursor, deadline - loop.time())
+        found, cursor = log.calls(cursor, request_id=request_id)
+    entries = [entry.entry(structured=structured) for entry in found]
+    return JsonResponse(msgspec.json.encode({"entries": entries, "newCursor": cursor}))
+
+
+def _cursor(text: str | None) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value < float("inf"):
+        raise CvxError(
+            "InvalidCursor", "The parameter `cursor` must be a number of milliseconds, 0 at first."
+        )
+    return value
+
+
+def _request_of(session_id: str | None, counter: str | None) -> str | None:
+    if session_id is None or counter is None:
+        return None
+    if not counter.isdecimal():
+        raise CvxError(
+            "InvalidRequestCounter", "The parameter `clientRequestCounter` must be a whole number."
+        )
+    return session_request_id(session_id, int(counter))
+
+
+# --------------------------------------------------------------------------------------------- one-off queries
+
+
+async def run_test_function(call: Call) -> Response:
+    """POST /api/run_test_function: a query that comes as source; read-only."""
+    body = await call.json(TestQueryRequest, bytes_max=call.services.config.limits.push_body_bytes_max)
+    admin = call.services.authenticator.admin(body.admin_key)
+    if body.component_id:
+        raise CvxError(
+            "ComponentsNotSupported", "Components are not available yet in this backend.", kind="not_found"
+        )
+    format = format_name(body.format or "json")
+    result = await call.services.executor.test_query(
+        body.bundle.source, bytes(body.args), admin, request_id=call.request_id
+    )
+    if result.error is not None:
+        text = result.error.client_text(call.request_id)
+        return JsonResponse(error_body(text, result.error.data_json, result.log_lines, format))
+    assert result.value_json is not None
+    return JsonResponse(success_body(result.value_json, result.log_lines, format))

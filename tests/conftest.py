@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
+
+if TYPE_CHECKING:
+    from tests.live_backend import LiveBackend
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -12,3 +19,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def update_scripts(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--update"))
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[LiveBackend]:
+    """A real backend without an app, for one test. `tests.backend_process.pushed_app` gives it one."""
+    from tests.live_backend import LiveBackend
+
+    with LiveBackend(tmp_path / "data") as live:
+        yield live

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cvx.backend.auth import Identity
 from cvx.backend.config import Limits
-from cvx.backend.database import Database, Snapshot, Transaction
+from cvx.backend.database import Catalog, Database, Snapshot, Transaction
 from cvx.backend.functions.environment import EnvironmentSnapshot
 from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
 from cvx.backend.functions.results import LoggedLine
@@ -41,6 +41,14 @@ class Services:
     code: Callable[[Snapshot, str], FunctionRegistry]
     environment: Callable[[Snapshot], EnvironmentSnapshot]
     deployment: DeploymentInfo
+    _numbers: dict[str, tuple[Catalog, Mapping[str, int]]] = field(default_factory=dict)
+
+    def table_numbers(self, catalog: Catalog, component: str) -> Mapping[str, int]:
+        """The table names that user code may spell, with their numbers: one object for as long as they hold."""
+        known = self._numbers.get(component)
+        if known is None or known[0] is not catalog:
+            known = self._numbers[component] = (catalog, catalog.numbers(component))
+        return known[1]
 
 
 class Call:
@@ -138,18 +146,13 @@ async def run_function(
         now_ms=tx.begin_time_ms,
         seed=seed,
         env=environment.variables,
-        tables=table_numbers(snapshot, registry.component),
+        tables=services.table_numbers(snapshot.catalog, registry.component),
         snapshot_ts=snapshot.ts,
         import_phase_ms=environment.import_phase_ms,
         import_seed=environment.import_seed,
         deadline_ms=services.limits.function_user_time_s * 1000.0,
     )
     return await services.runner.run(call, host_factory)
-
-
-def table_numbers(snapshot: Snapshot, component: str) -> Mapping[str, int]:
-    """The names that user code may spell, with their numbers."""
-    return snapshot.catalog.numbers(component)
 
 
 def merged_lines(nested: Iterable[LoggedLine], own: Iterable[LogLine], limit: int) -> list[LoggedLine]:

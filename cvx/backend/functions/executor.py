@@ -46,6 +46,7 @@ from cvx.backend.functions.results import (
 )
 from cvx.backend.functions.syscalls import FunctionHost
 from cvx.backend.functions.system_functions import SystemContext, find_system_function
+from cvx.backend.functions.test_query import run_test_query
 from cvx.backend.functions.warnings import near_limits
 from cvx.backend.model import session_requests
 from cvx.backend.model.deployment import DeploymentInfo
@@ -486,6 +487,15 @@ class FunctionExecutor:
         entry = await self.query(path, args_json, identity, caller=caller, request_id=request_id)
         await self._db.durable(entry.ts)
         return CallResult(entry.value_json, entry.error, entry.log_lines, entry.ts, request_id)
+
+    async def test_query(
+        self, source: str, args_json: bytes, identity: Identity, *, request_id: str | None = None
+    ) -> CallResult:
+        """Run a query that comes as source (test_query.py). Durable when returned."""
+        request_id = request_id or new_request_id()
+        return await run_test_query(
+            self._services, source, args_json, identity, request_id, redacted=self._redacted
+        )
 
     # -------------------------------------------------------------------------------------------- shared
 

@@ -248,6 +248,11 @@ class FunctionHost:
             "documentsWritten": (usage.documents_written, limits.documents_written_max),
             "functionsScheduled": (0, limits.functions_scheduled_max),
             "scheduledFunctionArgsBytes": (0, limits.scheduled_args_bytes_max),
+            # No file can be read or written yet, so nothing remains of these.
+            "filesRead": (0, 0),
+            "fileReadBytes": (0, 0),
+            "filesWritten": (0, 0),
+            "fileWriteBytes": (0, 0),
         }
         return _encode(
             {name: {"used": u, "remaining": max(0, most - u)} for name, (u, most) in pairs.items()}
@@ -266,7 +271,7 @@ class FunctionHost:
 
     def deployment_metadata(self, raw: bytes) -> bytes:
         return _encode(
-            {"name": self.call.services.deployment.instance_name, "region": None, "class": "self-hosted"}
+            {"name": self.call.services.deployment.instance_name, "region": None, "class": "s16"}
         )
 
     def request_metadata(self, raw: bytes) -> bytes:

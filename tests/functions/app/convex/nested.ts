@@ -1,0 +1,100 @@
+import {
+  internalMutationGeneric as internalMutation,
+  internalQueryGeneric as internalQuery,
+  mutationGeneric as mutation,
+  queryGeneric as query,
+} from "convex/server";
+import { ConvexError, v } from "convex/values";
+
+export const insertRow = internalMutation({
+  args: { tag: v.string() },
+  handler: async (ctx, { tag }) => await ctx.db.insert("anything", { tag }),
+});
+
+export const insertThenThrow = internalMutation({
+  args: { tag: v.string(), data: v.optional(v.any()) },
+  handler: async (ctx, { tag, data }) => {
+    await ctx.db.insert("anything", { tag });
+    console.log("about to throw", tag);
+    if (data !== undefined) throw new ConvexError(data);
+    throw new Error("thrown inside");
+  },
+});
+
+export const tags = internalQuery({
+  args: {},
+  handler: async (ctx) => (await ctx.db.query("anything").collect()).map((row) => row.tag ?? null),
+});
+
+export const listTags = query({ args: {}, handler: async (ctx) => await ctx.runQuery("nested:tags" as any, {}) });
+
+// Writes, runs a mutation that fails, goes on: only the failed one's writes are gone.
+export const catchAndGoOn = mutation({
+  args: {},
+  handler: async (ctx) => {
+    await ctx.db.insert("anything", { tag: "before" });
+    let message = "";
+    try {
+      await ctx.runMutation("nested:insertThenThrow" as any, { tag: "lost" });
+    } catch (error: any) {
+      message = error.message;
+    }
+    await ctx.runMutation("nested:insertRow" as any, { tag: "kept" });
+    return { message, seen: await ctx.runQuery("nested:tags" as any, {}) };
+  },
+});
+
+export const failWithNested = mutation({
+  args: {},
+  handler: async (ctx) => {
+    await ctx.db.insert("anything", { tag: "outer" });
+    await ctx.runMutation("nested:insertThenThrow" as any, { tag: "inner" });
+  },
+});
+
+export const catchData = mutation({
+  args: { data: v.any() },
+  handler: async (ctx, { data }) => {
+    try {
+      await ctx.runMutation("nested:insertThenThrow" as any, { tag: "x", data });
+    } catch (error: any) {
+      return { isConvexError: error instanceof ConvexError, data: error.data };
+    }
+  },
+});
+
+export const passData = mutation({
+  args: { data: v.any() },
+  handler: async (ctx, { data }) => {
+    await ctx.runMutation("nested:insertThenThrow" as any, { tag: "x", data });
+  },
+});
+
+export const badArgs = mutation({
+  args: {},
+  handler: async (ctx) => await ctx.runMutation("nested:insertRow" as any, { tag: 7 }),
+});
+
+export const missing = query({
+  args: {},
+  handler: async (ctx) => await ctx.runQuery("nested:doesNotExist" as any, {}),
+});
+
+export const mutationFromQuery = query({
+  args: {},
+  handler: async (ctx) => await (ctx as any).runMutation?.("nested:insertRow", { tag: "x" }),
+});
+
+export const forever = query({
+  args: { depth: v.number() },
+  handler: async (ctx, { depth }): Promise<number> =>
+    await ctx.runQuery("nested:forever" as any, { depth: depth + 1 }),
+});
+
+export const seesOwnWrites = mutation({
+  args: {},
+  handler: async (ctx) => {
+    await ctx.db.insert("anything", { tag: "own" });
+    return (await ctx.runQuery("nested:tags" as any, {})).includes("own");
+  },
+});

@@ -12,12 +12,11 @@ import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 
 from cvx.cli.command import (
-    GLOBAL_PARAMETERS,
     ColorOption,
     CvxGroup,
     DebugOption,
@@ -171,6 +170,11 @@ def root(
         )
 
 
+def root_command() -> Any:
+    """The whole command tree."""
+    return typer.main.get_command(app)
+
+
 _OPTIONAL_VALUES: dict[str, tuple[frozenset[str] | None, str]] = {
     "--configure": (frozenset({"new", "existing"}), "ask"),
     "--tail-logs": (frozenset({"always", "pause-on-deploy", "disable"}), "always"),
@@ -204,9 +208,7 @@ def run(argv: Sequence[str]) -> int:
         json_mode="--json" in plain, quiet="--quiet" in plain or "-q" in plain, color=_color(plain)
     )
     try:
-        typer.main.get_command(app).main(
-            args=with_optional_values(argv), prog_name="cvx", standalone_mode=False
-        )
+        root_command().main(args=with_optional_values(argv), prog_name="cvx", standalone_mode=False)
     except CvxError as error:
         output.error(error)
         if "--debug" in plain:
@@ -309,19 +311,3 @@ def _abandon_stdout() -> None:
     import os
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def main() -> NoReturn:
-    """For `python -m cvx.cli`."""
-    sys.exit(run(sys.argv[1:]))
-
-
-assert set(GLOBAL_PARAMETERS) == {
-    "json_mode",
-    "quiet",
-    "verbose",
-    "color",
-    "no_input",
-    "project_dir",
-    "debug",
-}

@@ -206,7 +206,7 @@ def command(
 
 def group(help_text: str) -> typer.Typer:
     """A Typer app for one noun; its commands are registered with `command`."""
-    return typer.Typer(
+    app = typer.Typer(
         help=help_text,
         cls=CvxGroup,
         no_args_is_help=True,
@@ -214,3 +214,9 @@ def group(help_text: str) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+
+    @app.callback(help=help_text)
+    def noun() -> None:
+        """Keeps Typer from taking a group of one command for that command."""
+
+    return app

@@ -160,7 +160,6 @@ class CommandContext:
         return asyncio.run(go())
 
 
-
 def _color(text: str | None) -> ColorChoice:
     if text in (None, "auto"):
         return "auto"
@@ -168,4 +167,6 @@ def _color(text: str | None) -> ColorChoice:
         return "always"
     if text == "never":
         return "never"
-    raise CvxError("UsageError", f"--color takes auto, always or never, not {text!r}.", hint="Use --color auto.")
+    raise CvxError(
+        "UsageError", f"--color takes auto, always or never, not {text!r}.", hint="Use --color auto."
+    )

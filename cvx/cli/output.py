@@ -83,6 +83,10 @@ class Output:
         """One element of a stream: an envelope a line in JSON mode, else a line of text."""
         self.result(data, text)
 
+    def envelope(self, envelope: dict[str, Any]) -> None:
+        """A ready envelope: a failure in the middle of a stream."""
+        self._write(self.stdout, encode_json(envelope) + "\n")
+
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         """Plain aligned columns, `a | b`, with a rule under the heading: fits pipes and terminals alike."""
         body = [[_CONTROL.sub(" ", str(cell)).replace("\n", "\\n") for cell in row] for row in rows]

@@ -18,7 +18,8 @@ from cvx.errors import CvxError
 app = group("Run the backend itself, or see what runs here.")
 
 DataOption = Annotated[
-    Path, typer.Option("--data", metavar="DIR", help="The backend's data folder; made when it does not exist.")
+    Path,
+    typer.Option("--data", metavar="DIR", help="The backend's data folder; made when it does not exist."),
 ]
 SECRET_VARIABLE = "CVX_INSTANCE_SECRET"
 """The instance secret of containers and of `cvx dev`; a command line would show it to every user."""
@@ -36,10 +37,15 @@ def serve(
     context: CommandContext,
     data: DataOption,
     port: Annotated[int, typer.Option("--port", help="Port of the API.", min=0, max=65535)] = 3210,
-    site_port: Annotated[int, typer.Option("--site-port", help="Port of HTTP actions.", min=0, max=65535)] = 3211,
-    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    site_port: Annotated[
+        int, typer.Option("--site-port", help="Port of HTTP actions.", min=0, max=65535)
+    ] = 3211,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")
+    ] = "127.0.0.1",
     instance_name: Annotated[
-        str | None, typer.Option("--instance-name", metavar="NAME", help="The deployment's name, set on first use.")
+        str | None,
+        typer.Option("--instance-name", metavar="NAME", help="The deployment's name, set on first use."),
     ] = None,
     redact: Annotated[
         bool, typer.Option("--redact-errors", help="Hide error texts from clients, as in production.")
@@ -73,18 +79,26 @@ def serve(
 @command(
     app,
     "key",
-    examples=["cvx backend key --data /var/lib/cvx", "export CONVEX_SELF_HOSTED_ADMIN_KEY=$(cvx backend key)"],
+    examples=[
+        "cvx backend key --data /var/lib/cvx",
+        "export CONVEX_SELF_HOSTED_ADMIN_KEY=$(cvx backend key)",
+    ],
 )
 def key(
     context: CommandContext,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="The data folder (default: the local deployment's).")
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="The data folder (default: the local deployment's)."),
     ] = None,
     instance_name: Annotated[
-        str | None, typer.Option("--instance-name", metavar="NAME", help="The deployment's name, set on first use.")
+        str | None,
+        typer.Option("--instance-name", metavar="NAME", help="The deployment's name, set on first use."),
     ] = None,
     rotate: Annotated[
-        bool, typer.Option("--rotate", help="Make a new secret: every earlier key stops working at the next start.")
+        bool,
+        typer.Option(
+            "--rotate", help="Make a new secret: every earlier key stops working at the next start."
+        ),
     ] = False,
 ) -> None:
     """Print the admin key, alone."""

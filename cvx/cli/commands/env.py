@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,9 +40,12 @@ def set_variables(
     context: CommandContext,
     assignments: Annotated[list[str] | None, typer.Argument(metavar="[NAME [VALUE] | NAME=VALUE...]")] = None,
     from_file: Annotated[
-        Path | None, typer.Option("--from-file", metavar="FILE", help="Dotenv lines; with NAME: the file is the value.")
+        Path | None,
+        typer.Option("--from-file", metavar="FILE", help="Dotenv lines; with NAME: the file is the value."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite variables that have another value.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite variables that have another value.")
+    ] = False,
 ) -> None:
     """Set environment variables, all or none."""
     changes, bulk = _wanted(context, list(assignments or []), from_file)
@@ -68,7 +72,9 @@ def set_variables(
     elif len(changes) == 1:
         context.output.done(f"Set {_names(changes)}.")
     else:
-        context.output.done(f"Set {len(changed)} variables ({new} new, {len(changes) - len(changed)} unchanged).")
+        context.output.done(
+            f"Set {len(changed)} variables ({new} new, {len(changes) - len(changed)} unchanged)."
+        )
     context.output.result({"set": sorted(changed), "unchanged": sorted(set(changes) - set(changed))})
 
 
@@ -87,8 +93,6 @@ def list_variables(
     names_only: Annotated[bool, typer.Option("--names-only", help="Leave the values out.")] = False,
 ) -> None:
     """List the variables in a form that `env set --from-file` reads."""
-    from cvx.toolchain.project import format_env_value
-
     variables = context.with_client(lambda client: client.environment())
     if not variables:
         context.output.say("No environment variables are set.")
@@ -98,7 +102,9 @@ def list_variables(
 
 
 @command(app, "remove", talks=True, examples=["cvx env remove API_KEY", "cvx env remove A B"])
-def remove_variables(context: CommandContext, names: Annotated[list[str], typer.Argument(metavar="NAME...")]) -> None:
+def remove_variables(
+    context: CommandContext, names: Annotated[list[str], typer.Argument(metavar="NAME...")]
+) -> None:
     """Remove variables; names that are not set are no error."""
 
     async def go(client: Any) -> list[str]:
@@ -108,7 +114,9 @@ def remove_variables(context: CommandContext, names: Annotated[list[str], typer.
         return present
 
     removed = context.with_client(go)
-    context.output.done(f"Removed {', '.join(removed)}." if removed else "Nothing to do: none of these is set.")
+    context.output.done(
+        f"Removed {', '.join(removed)}." if removed else "Nothing to do: none of these is set."
+    )
     context.output.result({"removed": removed})
 
 
@@ -121,7 +129,9 @@ for alias in ("rm", "unset"):
 def _wanted(context: CommandContext, words: list[str], from_file: Path | None) -> tuple[dict[str, str], bool]:
     """The assignments asked for, and whether they came in bulk (then existing values need --force)."""
     if from_file is not None and not from_file.is_file():
-        raise CvxError("FileNotFound", f"{from_file} does not exist.", kind="not_found", hint="Check the path.")
+        raise CvxError(
+            "FileNotFound", f"{from_file} does not exist.", kind="not_found", hint="Check the path."
+        )
     if not words:
         return _bulk(context, from_file.read_text("utf-8-sig") if from_file else read_stdin()), True
     if all("=" in word for word in words):
@@ -150,7 +160,7 @@ def _bulk(context: CommandContext, text: str | None) -> dict[str, str]:
         raise CvxError(
             "UsageError", "No variable was named.", hint="Pass NAME VALUE, NAME=VALUE, or --from-file FILE."
         )
-    found = parse_env(text)
+    found: dict[str, str] = parse_env(text)
     skipped = sorted(n for n in found if n in MANAGED or n.endswith(("CONVEX_URL", "CONVEX_SITE_URL")))
     for name in skipped:
         context.output.say(f"Skipped {name}: it steers the command line, not functions.")
@@ -172,3 +182,17 @@ def _not_found(name: str, known: list[str]) -> CvxError:
         kind="not_found",
         hint=f"Did you mean {near[0]}?" if near else f"Set it with: cvx env set {name} VALUE",
     )
+
+
+def format_env_value(value: str) -> str:
+    """A value as a dotenv file spells it, so that `env list` can be read back (cli-and-deploy.md §5.1)."""
+    if "\n" in value:
+        if "'" not in value:
+            return f"'{value}'"
+        return '"' + value.replace("\n", "\\n") + '"'
+    wrapped = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    if wrapped or value.startswith("`") or value.endswith("`") or re.search(r"[#\f\v]", value):
+        if "'" in value and '"' not in value and "\\n" not in value:
+            return f'"{value}"'
+        return f"'{value}'"
+    return value

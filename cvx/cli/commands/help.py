@@ -19,7 +19,9 @@ TOPICS = {"exit-codes": "What each exit code means."}
 @command(app, "help", examples=["cvx help run", "cvx help exit-codes", "cvx help --json"])
 def show_help(
     context: CommandContext,
-    topic: Annotated[list[str] | None, typer.Argument(help="A command, or: exit-codes.", show_default=False)] = None,
+    topic: Annotated[
+        list[str] | None, typer.Argument(help="A command, or: exit-codes.", show_default=False)
+    ] = None,
 ) -> None:
     """Help on a command or a topic."""
     from cvx.cli.app import EXIT_CODES, root_command
@@ -30,12 +32,13 @@ def show_help(
         lines = [f"{code:>4}  {meaning}" for code, meaning in EXIT_CODES.items()]
         output.result({str(code): meaning for code, meaning in EXIT_CODES.items()}, "\n".join(lines))
         return
-    found, parent = root_command(), typer_context(root_command(), "cvx", None)
+    root = root_command()
+    found, parent = root, typer_context(root, "cvx", None)
     for word in words:
         children = found.list_commands(parent) if hasattr(found, "list_commands") else []
         child = found.get_command(parent, word) if word in children else None
         if child is None:
-            known = [*children, *(TOPICS if found is root_command() else {})]
+            known = [*children, *(TOPICS if found is root else {})]
             near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
             raise CvxError(
                 "UsageError",
@@ -67,7 +70,11 @@ def describe(command_: Any, context: Any) -> dict[str, Any]:
             if p.param_type_name == "argument"
         ],
         "options": [
-            {"names": [*p.opts, *p.secondary_opts], "flag": bool(getattr(p, "is_flag", False)), "help": p.help}
+            {
+                "names": [*p.opts, *p.secondary_opts],
+                "flag": bool(getattr(p, "is_flag", False)),
+                "help": p.help,
+            }
             for p in params
             if p.param_type_name == "option"
         ],
@@ -76,6 +83,8 @@ def describe(command_: Any, context: Any) -> dict[str, Any]:
     if hasattr(command_, "list_commands"):
         children = [(name, command_.get_command(context, name)) for name in command_.list_commands(context)]
         described["commands"] = [
-            describe(child, typer_context(child, name, context)) for name, child in children if child is not None
+            describe(child, typer_context(child, name, context))
+            for name, child in children
+            if child is not None
         ]
     return described

@@ -9,16 +9,20 @@ Source: reference/cli-and-deploy.md §0.1, §5; values-and-sync.md §5.
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import httpx
 import msgspec
 
 from cvx.errors import CvxError, ErrorKind
 from cvx.toolchain.project import Deployment
+
+# httpx's own command line would import rich and click, 100 ms that no command of ours needs.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+import httpx  # noqa: E402
 
 CLI_CLIENT = "npm-cli-1.48.0"
 """What the official CLI calls itself: servers choose the shape of log lines by it (cli-and-deploy.md §5.7)."""

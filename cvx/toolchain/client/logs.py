@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from cvx.errors import CvxError
-from cvx.toolchain.client.http import DeploymentClient, LogEntry, LogLine
+from cvx.toolchain.client.http import DeploymentClient, LogEntry, LogLine, LogPage
 
 RETRY_FIRST_S = 0.25
 RETRY_MAX_S = 16.0
@@ -28,14 +28,16 @@ class LoggedCall:
 
 
 async def follow_logs(
-    client: DeploymentClient, *, history: int | None = 0, follow: bool = True
+    client: DeploymentClient, *, history: int | None = 0, follow: bool = True, since: float | None = None
 ) -> AsyncIterator[LoggedCall]:
     """The last `history` entries (None: all that are kept), then, with `follow`, every new one.
+
+    `since` (ms, the deployment's clock) begins there instead and asks for no history.
 
     Failures are waited out with a growing delay, except a refused key (`forbidden`), a deployment that
     was never there, and any failure when not following.
     """
-    first = await client.function_logs(0)
+    first = LogPage([], since) if since is not None else await client.function_logs(0)
     kept = [] if history == 0 else first.entries if history is None else first.entries[-history:]
     for raw in kept:
         yield _decode(raw)

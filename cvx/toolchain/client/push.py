@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -22,7 +23,6 @@ from cvx.protocol.push import (
     AppDefinition,
     ComponentDefinition,
     ComponentDiff,
-    EvaluatedDefinition,
     FinishPushResponse,
     GetConfigHashesRequest,
     GetConfigHashesResponse,
@@ -78,7 +78,8 @@ class PushedCode:
     server_version: str = SERVER_VERSION
 
 
-Analysis = dict[str, EvaluatedDefinition]
+Analysis = dict[str, dict[str, Any]]
+"""Definition path → EvaluatedDefinition, as JSON: code generation reads it, nothing else looks inside."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class PushOutcome:
 class _Started(msgspec.Struct, rename="camel"):
     """The parts of start_push's answer that we look at; all of it is sent back."""
 
-    analysis: dict[str, EvaluatedDefinition]
+    analysis: dict[str, dict[str, Any]]
     schema_change: SchemaChange
 
 

@@ -15,6 +15,7 @@ from cvx.toolchain.project.env_file import (
     EnvFileChange,
     edit_env_file,
     ensure_ignored,
+    parse_env,
     read_env_file,
     write_urls,
 )
@@ -111,6 +112,7 @@ __all__ = [
     "package_manager",
     "package_version",
     "packages_in_place",
+    "parse_env",
     "project_name",
     "read_env_file",
     "select_deployment",

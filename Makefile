@@ -1,0 +1,48 @@
+# The contributor's guide: `make help` lists what there is. Needs Python 3.10+ and the package registries, nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast test-faults check fix bench browser
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $(STAMP)
+
+install: $(STAMP) ## The environment in .venv
+
+demo: $(STAMP) ## A live app: scaffold chat-vite, start backend and page, print the URL (DEMO_ONCE=1: check it and end)
+	$(BIN)/python scripts/demo.py $(if $(DEMO_ONCE),--once)
+
+browser: ## Chromium for the browser tests (Debian, as root); otherwise they say that they are skipped
+	sh scripts/install-chromium.sh
+
+test: $(STAMP) browser ## Everything
+	$(PYTEST) -n 2 --dist loadgroup
+
+test-fast: $(STAMP) ## Without Deno, Node, browser and slow tests
+	$(PYTEST) -n 2 -m 'not deno and not node and not browser and not slow'
+
+test-faults: $(STAMP) ## kill -9 and other faults, at full length
+	$(PYTEST) tests/faults
+
+check: $(STAMP) ## Linter, types, contracts between rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(STAMP) ## Let the linter correct what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## Measure, and write docs/PERFORMANCE.md
+	$(BIN)/python benchmarks/bench.py --write

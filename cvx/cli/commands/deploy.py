@@ -1,0 +1,118 @@
+"""`cvx deploy`: push the project to a deployment. Type errors stop it; all of it becomes live, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from cvx.cli.command import command
+from cvx.cli.commands.dev import index_lines, one_of
+from cvx.cli.context import CommandContext
+from cvx.errors import CvxError
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@command(
+    app,
+    "deploy",
+    talks=True,
+    examples=[
+        "cvx deploy --prod",
+        'cvx deploy --prod --cmd "npm run build"',
+        "cvx deploy --dry-run --url http://127.0.0.1:3210 --admin-key KEY",
+    ],
+)
+def deploy(
+    context: CommandContext,
+    cmd: Annotated[
+        str | None,
+        typer.Option("--cmd", metavar="CMD", help="Build the front end first, with the URL in its variable."),
+    ] = None,
+    cmd_url_env_var_name: Annotated[
+        str | None,
+        typer.Option("--cmd-url-env-var-name", metavar="NAME", help="The variable --cmd reads the URL from."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")] = False,
+    message: Annotated[
+        str | None, typer.Option("--message", metavar="TEXT", help="Noted with the push.")
+    ] = None,
+    typecheck: Annotated[
+        str, typer.Option("--typecheck", metavar="MODE", help="try, enable or disable.")
+    ] = "try",
+    codegen: Annotated[str, typer.Option("--codegen", metavar="MODE", help="enable or disable.")] = "enable",
+    yes: Annotated[
+        str | None, typer.Option("--yes", metavar="", help="Do not ask.", show_default=False)
+    ] = None,
+) -> None:
+    """Push the project to a deployment, all or nothing."""
+    one_of("--typecheck", typecheck, ("try", "enable", "disable"))
+    one_of("--codegen", codegen, ("enable", "disable"))
+    begin = time.monotonic()
+
+    async def go() -> tuple[Any, str]:
+        from cvx.toolchain.dev import push_once
+
+        async with context.client() as client:
+            url = client.deployment.url
+            context.output.say("▌ Deploying code to deployment:")
+            context.output.say(f"▌ └─ {url}{' [dry run]' if dry_run else ''}")
+            if cmd is not None:
+                _run_build(context, cmd, cmd_url_env_var_name, (await client.canonical_urls()).cloud)
+            pushed = await push_once(
+                context.project,
+                client,
+                context.reporter,
+                dry_run=dry_run,
+                message=message,
+                typecheck=typecheck,  # type: ignore[arg-type]  # one_of has checked it
+                codegen=codegen == "enable",
+            )
+            return pushed, url
+
+    pushed, url = asyncio.run(go())
+    outcome = pushed.outcome
+    for line in index_lines(outcome.index_diff):
+        context.output.say(line)
+    verb = "Checked; nothing was changed on" if dry_run else "Deployed functions to"
+    context.output.done(f"{verb} {url} ({time.monotonic() - begin:.2f} s)")
+    root = outcome.component_diffs.get("")
+    context.output.result(
+        {
+            "url": url,
+            "dryRun": dry_run,
+            "modulesSent": outcome.modules_sent,
+            "modulesAdded": list(root.module_diff.added) if root else [],
+            "modulesRemoved": list(root.module_diff.removed) if root else [],
+            "indexesAdded": [index.name for index in outcome.index_diff.added_indexes],
+            "indexesRemoved": [index.name for index in outcome.index_diff.removed_indexes],
+        }
+    )
+
+
+def _run_build(context: CommandContext, command_line: str, variable: str | None, url: str) -> None:
+    """Run `--cmd`; its output is talk. A build that fails ends the deploy before anything was pushed."""
+    from cvx.toolchain.project import detect_framework
+
+    name = variable or detect_framework(context.project.package_json).url_variable
+    context.output.say(f"Running `{command_line}` with {name}={url}")
+    done = subprocess.run(
+        command_line,
+        shell=True,
+        cwd=context.project.root,
+        env={**os.environ, name: url},
+        stdout=sys.stderr.fileno(),
+        check=False,
+    )
+    if done.returncode != 0:
+        raise CvxError(
+            "BuildFailed",
+            f"`{command_line}` ended with status {done.returncode}; nothing was pushed.",
+            hint="Its own output, above, says why.",
+        )

@@ -126,6 +126,11 @@ class Call:
         self.user_time_ms += outcome.user_time_ms
 
 
+def begin_ms(tx: Transaction) -> float:
+    """What `Date.now()` says in a transaction: whole milliseconds."""
+    return float(tx.begin_time // 1_000_000)
+
+
 async def run_function(
     services: Services,
     function: LoadedFunction,
@@ -143,7 +148,7 @@ async def run_function(
         path=function.path,
         kind=function.kind,
         args_json=args_json,
-        now_ms=tx.begin_time_ms,
+        now_ms=begin_ms(tx),
         seed=seed,
         env=environment.variables,
         tables=services.table_numbers(snapshot.catalog, registry.component),

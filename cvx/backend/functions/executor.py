@@ -25,7 +25,7 @@ from cvx.backend.auth import Admin, Identity, identity_type, read_only_key
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, Snapshot, Transaction
 from cvx.backend.functions import system_cli  # noqa: F401 (its functions register themselves)
-from cvx.backend.functions.calls import Call, RequestMetadata, Services, merged_lines, run_function
+from cvx.backend.functions.calls import Call, RequestMetadata, Services, begin_ms, merged_lines, run_function
 from cvx.backend.functions.checks import check_args, check_callable, check_result, not_found, parse_args
 from cvx.backend.functions.derived import Derived
 from cvx.backend.functions.environment import load_environment
@@ -543,11 +543,11 @@ class FunctionExecutor:
                     "InternalServerError", f"The function runner failed: {message}", kind="internal"
                 )
             return None, error_of(outcome.error, redacted=self._redacted)
-        tables = tx.snapshot.catalog.table_names(function.path.component)
+        tables = tx.catalog.table_names(function.path.component)
         return check_result(function, outcome.value_json, tables, self._limits, nested=False), None
 
     def _lines(self, call: Call, outcome: FunctionOutcome) -> list[LoggedLine]:
-        warnings = near_limits(call.tx.usage, self._limits, outcome.log_lines, call.tx.begin_time_ms)
+        warnings = near_limits(call.tx.usage, self._limits, outcome.log_lines, begin_ms(call.tx))
         if not (call.nested_lines or outcome.log_lines or warnings):
             return []
         return merged_lines(call.nested_lines, [*outcome.log_lines, *warnings], self._limits.log_lines_max)

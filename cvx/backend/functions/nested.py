@@ -95,7 +95,7 @@ async def run_nested(host: ParentHost, raw: bytes) -> bytes:
     registry.depend_on(call.tx.reads, (path.module,))
     function = check_callable(registry.find(path), path, kind, public=False, internal_allowed=True)
     value, args_json = parse_args(path, bytes(args.args), limits, internal=True)
-    check_args(function, value, args_json, call.tx.snapshot.catalog.table_names(path.component), limits)
+    check_args(function, value, args_json, call.tx.catalog.table_names(path.component), limits)
     if args.udfType == "snapshotQuery":
         # Its own transaction at the same snapshot: it sees no pending writes, and its reads are not ours.
         inner = call.beside()
@@ -135,7 +135,7 @@ async def _run(
         )
     if savepoint is not None:
         tx.release(savepoint)
-    tables = tx.snapshot.catalog.table_names(component)
+    tables = tx.catalog.table_names(component)
     return check_result(function, outcome.value_json, tables, call.services.limits, nested=True)
 
 

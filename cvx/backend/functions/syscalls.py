@@ -270,9 +270,7 @@ class FunctionHost:
         )
 
     def deployment_metadata(self, raw: bytes) -> bytes:
-        return _encode(
-            {"name": self.call.services.deployment.instance_name, "region": None, "class": "s16"}
-        )
+        return _encode({"name": self.call.services.deployment.instance_name, "region": None, "class": "s16"})
 
     def request_metadata(self, raw: bytes) -> bytes:
         if not self.writable:

@@ -13,7 +13,7 @@ import msgspec
 
 from cvx.backend.functions.system_functions import SystemContext, system_query
 from cvx.backend.model import deployment, environment, modules, schemas
-from cvx.values import Value, from_json
+from cvx.values import FULL_RANGE, Value, encode_key, from_json, prefix_range
 
 _STRING = {"type": "string"}
 _ANY = {"type": "any"}
@@ -30,7 +30,9 @@ _PAGE_BYTES_READ_MAX = 8 * 1024 * 1024
 @system_query("_system/cli/tables", {"paginationOpts": _ANY})
 def tables(context: SystemContext, args: dict[str, Any]) -> Value:
     """User tables, in name order, as one page."""
-    names = sorted(name for name in context.tx.table_names(context.component) if not name.startswith("_"))
+    tx, component = context.tx, context.component
+    tx.note_read("_tables", "by_name", prefix_range(encode_key([component])), privileged=True)
+    names = sorted(table.name for table in tx.catalog.tables(component) if not table.is_system)
     return {"page": [{"name": name} for name in names], "isDone": True, "continueCursor": "end"}
 
 
@@ -70,7 +72,9 @@ def table_size(context: SystemContext, args: dict[str, Any]) -> Value:
 @system_query("_system/cli/queryTable", {"tableName": _STRING})
 def query_table(context: SystemContext, args: dict[str, Any]) -> Value:
     """A new number after every change to the table: what a command waits on for a table to be mended."""
-    context.tx.depend_on_table(args["tableName"], component=context.component)
+    table = context.tx.table(args["tableName"], component=context.component)
+    if table is not None:
+        context.tx.reads.add(table.table_id, FULL_RANGE)
     return float(secrets.randbits(52))
 
 
@@ -140,11 +144,10 @@ def components(context: SystemContext, args: dict[str, Any]) -> Value:
 @system_query("_system/frontend/getSchemas", {"componentId?": _ANY})
 def get_schemas(context: SystemContext, args: dict[str, Any]) -> Value:
     """The active schema, and the one that a push is bringing in, as JSON text."""
+    active, coming = schemas.texts(context.tx, context.component)
     out: dict[str, Value] = {}
-    active = schemas.active(context.tx, context.component)
     if active is not None:
-        out["active"] = active.text
-    pending = schemas.in_progress(context.tx, context.component)
-    if pending is not None:
-        out["inProgress"] = pending.text
+        out["active"] = active
+    if coming is not None:
+        out["inProgress"] = coming
     return out

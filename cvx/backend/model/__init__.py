@@ -8,13 +8,14 @@ from cvx.backend.model import deployment, environment, modules, schemas, session
 from cvx.backend.model.deployment import CanonicalUrls, DeploymentInfo, UdfConfig
 from cvx.backend.model.environment import EnvironmentChange
 from cvx.backend.model.modules import ModuleChanges, ModuleRow, ModuleText, NewModule
-from cvx.backend.model.schemas import StoredSchema
+from cvx.backend.model.schemas import DeployedIndex
 from cvx.backend.model.session_requests import RecordedAnswer
 from cvx.backend.model.tables import SYSTEM_TABLES
 
 __all__ = [
     "SYSTEM_TABLES",
     "CanonicalUrls",
+    "DeployedIndex",
     "DeploymentInfo",
     "EnvironmentChange",
     "ModuleChanges",
@@ -22,7 +23,6 @@ __all__ = [
     "ModuleText",
     "NewModule",
     "RecordedAnswer",
-    "StoredSchema",
     "UdfConfig",
     "deployment",
     "environment",

@@ -1,7 +1,8 @@
 """Answers already given: what makes a re-sent mutation an answer and not a second execution.
 
-A row is written in the mutation's own transaction, and looking it up is part of the mutation's ReadSet, so two
-racing copies of one request serialise and the second finds the first's row.
+Rows are written in the mutation's own transaction, and looking them up is part of the mutation's ReadSet, so two
+racing copies of one request serialise and the second finds the first's rows. An answer larger than a document
+may be is kept in several.
 
 Source: reference/values-and-sync.md §4.6; runtime-and-database.md §4.2.
 """
@@ -11,11 +12,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from cvx.backend.database import Transaction
 from cvx.values import COMMIT_TS, Timestamp
 
 REQUESTS = "_session_requests"
 _BY_SESSION = "by_session"
+_PART_BYTES = 512 * 1024
+
+_lines = msgspec.json.Decoder(list[str])
+_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,28 +36,33 @@ class RecordedAnswer:
 
 def lookup(tx: Transaction, session_id: str, request_id: int) -> RecordedAnswer | None:
     """The recorded answer to this request, if it succeeded before."""
-    row = tx.first(REQUESTS, _BY_SESSION, [session_id, float(request_id)], privileged=True)
-    if row is None:
+    rows = tx.all(REQUESTS, _BY_SESSION, [session_id, float(request_id)], privileged=True)
+    if not rows:
         return None
-    return RecordedAnswer(row["ts"], row["value"].encode(), row["logLines"])
+    value, lines = (b"".join(row[name] for row in rows) for name in ("value", "logLines"))
+    return RecordedAnswer(rows[0]["ts"], value, _lines.decode(lines) if lines else [])
 
 
 def record(
     tx: Transaction, session_id: str, request_id: int, value_json: bytes, log_lines: Sequence[str]
 ) -> None:
     """Note this request's answer, with the timestamp the commit will get."""
-    fields = {
-        "sessionId": session_id,
-        "requestId": float(request_id),
-        "value": value_json.decode(),
-        "logLines": list(log_lines),
-        "ts": COMMIT_TS,
-    }
-    tx.insert(REQUESTS, fields, privileged=True)
+    lines = _encode(log_lines) if log_lines else b""
+    for part, start in enumerate(range(0, max(len(value_json), len(lines), 1), _PART_BYTES // 2)):
+        end = start + _PART_BYTES // 2
+        fields = {
+            "sessionId": session_id,
+            "requestId": float(request_id),
+            "part": float(part),
+            "value": value_json[start:end],
+            "logLines": lines[start:end],
+            "ts": COMMIT_TS,
+        }
+        tx.insert(REQUESTS, fields, privileged=True)
 
 
 def drop_expired(tx: Transaction, before_ms: float, rows_max: int) -> int:
-    """Delete up to `rows_max` of the oldest answers, created before `before_ms`; how many were deleted."""
+    """Delete up to `rows_max` of the oldest answers, created before `before_ms`; how many rows were deleted."""
     query = {
         "source": {
             "type": "IndexRange",

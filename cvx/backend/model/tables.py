@@ -14,7 +14,7 @@ SYSTEM_TABLES: tuple[SystemTable, ...] = (
     SystemTable("_modules", 520, {"by_path": ("component", "path"), "by_sha256": ("sha256",)}),
     SystemTable("_module_sources", 521, {"by_sha256": ("sha256",)}),
     SystemTable("_environment_variables", 522, {"by_name": ("name",)}),
-    SystemTable("_session_requests", 523, {"by_session": ("sessionId", "requestId")}),
+    SystemTable("_session_requests", 523, {"by_session": ("sessionId", "requestId", "part")}),
     SystemTable("_deployment_settings", 524, {"by_name": ("name",)}),
     SystemTable("_scheduled_functions", 539),
     SystemTable("_storage", 540),

@@ -208,7 +208,10 @@ def run(argv: Sequence[str]) -> int:
         json_mode="--json" in plain, quiet="--quiet" in plain or "-q" in plain, color=_color(plain)
     )
     try:
-        root_command().main(args=with_optional_values(argv), prog_name="cvx", standalone_mode=False)
+        # Typer catches Ctrl-C and its own Exit, and returns their code in this mode.
+        code = root_command().main(args=with_optional_values(argv), prog_name="cvx", standalone_mode=False)
+        if code == 130:
+            raise KeyboardInterrupt
     except CvxError as error:
         output.error(error)
         if "--debug" in plain:
@@ -224,7 +227,7 @@ def run(argv: Sequence[str]) -> int:
         return 1
     except Exception as error:
         return _other(error, output, plain)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def exit_code(error: CvxError) -> int:

@@ -5,7 +5,6 @@ Everything is made on first use, so a command pays (imports, files, connections)
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -152,6 +151,8 @@ class CommandContext:
 
     def with_client(self, body: Callable[[DeploymentClient], Awaitable[T]]) -> T:
         """Run `body` with a client, from synchronous code."""
+
+        import asyncio
 
         async def go() -> T:
             async with self.client() as client:

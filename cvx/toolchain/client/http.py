@@ -263,8 +263,16 @@ class DeploymentClient:
             response = await self._http.request(method, route, content=content, headers=sent, params=params)
         except httpx.ConnectError as error:
             raise unreachable(self.deployment, "nothing answers there") from error
+        except httpx.ConnectTimeout as error:
+            raise unreachable(self.deployment, "no connection in time") from error
         except httpx.TimeoutException as error:
-            raise unreachable(self.deployment, f"no answer to {route} in time") from error
+            raise CvxError(
+                "TimedOut",
+                f"{self.deployment.url} gave no answer to {route} within {ANSWER_DEADLINE_S:.0f} s.",
+                kind="unavailable",
+                hint="See what it is busy with: cvx logs",
+                retry_when="time",
+            ) from error
         except (httpx.TransportError, httpx.InvalidURL) as error:
             reason = str(error) or type(error).__name__
             raise unreachable(self.deployment, f"the connection broke ({reason})") from error

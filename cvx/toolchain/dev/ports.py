@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from cvx.errors import CvxError
@@ -58,14 +59,21 @@ def _holder_linux(port: int) -> str | None:
     for process in Path("/proc").iterdir():
         if not process.name.isdigit():
             continue
-        try:
-            links = [str(link.readlink()) for link in (process / "fd").iterdir()]
-            if targets.intersection(links):
+        if targets.intersection(_links(process / "fd")):
+            with suppress(OSError):
                 words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 return f"{_program(words)} (pid {process.name})"
-        except OSError:
-            continue  # It ended meanwhile, or belongs to somebody else.
     return None
+
+
+def _links(folder: Path) -> set[str]:
+    """What the descriptors of a process point at; those of others, or closed meanwhile, are left out."""
+    found: set[str] = set()
+    with suppress(OSError):
+        for link in folder.iterdir():
+            with suppress(OSError):
+                found.add(str(link.readlink()))
+    return found
 
 
 def _listening_inodes(table: str, port: int) -> list[str]:

@@ -143,7 +143,6 @@ class Watcher:
                 step=QUIET_MS,
                 debounce=DEBOUNCE_MAX_MS,
                 recursive=False,
-                raise_interrupt=False,
             ):
                 self._noticed.set()
         # A watched folder vanished while the watches were made: look, and make them again.

@@ -1,0 +1,67 @@
+"""`--version` and `--help` answer at once: they import nothing they do not need."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cvx import __version__
+from tests.cli.command_line import CVX, cvx, environment
+
+HEAVY = {
+    "httpx",
+    "websockets",
+    "uvicorn",
+    "starlette",
+    "questionary",
+    "rich",
+    "watchfiles",
+    "asyncio",
+    "sqlite3",
+}
+
+
+def imported_by(*arguments: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "cvx", *arguments],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {name.strip() for name in re.findall(r"^import time:.*\|([^|]+)$", done.stderr, re.MULTILINE)}
+
+
+def test_version_imports_nothing_of_ours(tmp_path: Path) -> None:
+    modules = imported_by("--version")
+    assert {name for name in modules if name.startswith("cvx")} == {"cvx"}
+    assert modules.isdisjoint(HEAVY | {"typer", "msgspec"})
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [], ["help", "exit-codes"]])
+def test_help_imports_no_command_and_nothing_heavy(arguments: list[str]) -> None:
+    modules = imported_by(*arguments)
+    assert modules.isdisjoint(HEAVY)
+    commands = {name for name in modules if name.startswith("cvx.cli.commands.")}
+    assert commands <= {"cvx.cli.commands.help"}
+    assert not any(name.startswith("cvx.backend") for name in modules)
+
+
+def test_version_as_text_and_json(tmp_path: Path) -> None:
+    assert cvx("--version", cwd=tmp_path).out == f"cvx {__version__}\n"
+    assert cvx("--version", "--json", cwd=tmp_path).envelope()["data"] == {"version": __version__}
+
+
+@pytest.mark.parametrize(("argument", "limit_s"), [("--version", 0.15), ("--help", 0.15)])
+def test_answers_within_150_ms(argument: str, limit_s: float) -> None:
+    times = []
+    for _ in range(7):
+        begin = time.perf_counter()
+        subprocess.run([*CVX, argument], env=environment(), capture_output=True, check=True)
+        times.append(time.perf_counter() - begin)
+    assert min(times) <= limit_s, f"{argument} took {min(times) * 1000:.0f} ms at best"

@@ -80,6 +80,25 @@ class Limits:
     mutation_attempts_max: int = 100
     session_request_retention_s: float = 14 * 86_400.0
 
+    # The Deno children that run functions.
+    runner_heap_bytes_max: int = 128 * MIB  # V8's heap of one child: the code, and 64 MiB for executions.
+    runner_data_bytes_max: int = 1024 * MIB  # Writable memory of one child, reserved or not (Linux).
+    runner_resident_bytes_max: int = 512 * MIB
+    runner_recycle_bytes: int = 96 * MIB
+    runner_calls_per_child_max: int = 64  # At once.
+    runner_calls_per_child_life: int = 200_000
+    runner_calls_waiting_max: int = 10_000
+    runner_bundles_per_child_max: int = 8
+    runner_environments_per_child_max: int = 16
+    runner_frame_bytes_max: int = 512 * MIB
+    runner_restarts_max: int = 3
+    runner_suspects_max: int = 2  # Run alone at once, after their child died.
+    runner_open_realms_max: int = 2
+    runner_open_realm_modules_max: int = 1_000
+    runner_cpu_lease_s: float = 60.0
+    runner_start_s: float = 30.0
+    runner_stop_s: float = 2.0
+
     # Clients.
     socket_mutations_pending_max: int = 1_000
     socket_actions_in_flight_max: int = 1_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cvx.backend.runner.in_process import InProcessRunner, RegisteredFunction
 from cvx.backend.runner.interface import (
     AnalyzedFunction,
     AnalyzedModule,
@@ -26,6 +27,7 @@ from cvx.backend.runner.interface import (
     SyscallResult,
     SystemFunction,
 )
+from cvx.backend.runner.pool import IsolatePool
 
 __all__ = [
     "AnalyzeFailure",
@@ -40,10 +42,13 @@ __all__ = [
     "FunctionKind",
     "FunctionOutcome",
     "FunctionRunner",
+    "InProcessRunner",
+    "IsolatePool",
     "LogLevel",
     "LogLine",
     "ModuleSource",
     "QueryPage",
+    "RegisteredFunction",
     "SourcePosition",
     "Syscall",
     "SyscallFailure",

@@ -1,0 +1,117 @@
+"""Where Deno is, and the one command line that starts a child.
+
+Rule: nothing else in the backend builds Deno's arguments. A child gets no permission at all: no file, network,
+environment, process or system access, no prompt, no remote or npm module, no configuration file; code from strings
+is off. Its environment is empty but for the time zone, its working folder is the root.
+Source: reference/runtime-and-database.md §13; docs: the `deno` wheel on PyPI (`deno.find_deno_bin`).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import deno  # type: ignore[import-untyped]
+
+from cvx.backend.config import Limits
+from cvx.errors import CvxError
+
+HOST_SCRIPT: Final = Path(__file__).parent / "js" / "host.js"
+_MIB: Final = 1 << 20
+
+
+def find_deno() -> Path:
+    """The binary that came with the `deno` wheel. Raises CvxError "DenoNotFound"."""
+    try:
+        path = Path(deno.find_deno_bin())
+    except (FileNotFoundError, OSError, AttributeError):
+        path = Path()
+    if not path.is_file():
+        raise CvxError(
+            "DenoNotFound",
+            "The Deno binary that runs functions is missing from this Python environment.",
+            kind="unavailable",
+            hint="Reinstall it: python -m pip install --force-reinstall deno",
+        )
+    return path
+
+
+def child_arguments(deno_path: Path, limits: Limits, *, open_realm: bool = False) -> list[str]:
+    """The command line of a child that runs queries and mutations."""
+    heap_mb = limits.runner_heap_bytes_max // _MIB
+    arguments = [
+        str(deno_path),
+        "run",
+        "--quiet",
+        "--no-prompt",
+        "--no-remote",
+        "--no-npm",
+        "--no-config",
+        "--no-lock",
+        f"--v8-flags=--disallow-code-generation-from-strings,--max-old-space-size={heap_mb}",
+        str(HOST_SCRIPT),
+    ]
+    return [*arguments, "--open-realm"] if open_realm else arguments
+
+
+def start_child(deno_path: Path, limits: Limits, *, open_realm: bool = False) -> subprocess.Popen[bytes]:
+    """Start one. Its stdin, stdout and stderr are pipes of ours."""
+    cache = Path(tempfile.gettempdir()) / f"cvx-deno-{os.getuid()}"
+    child = subprocess.Popen(
+        child_arguments(deno_path, limits, open_realm=open_realm),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        cwd="/",
+        env={
+            "TZ": "UTC",
+            "NO_COLOR": "1",
+            "DENO_NO_UPDATE_CHECK": "1",
+            "DENO_DIR": str(cache),
+            "LANG": "C.UTF-8",
+        },
+        start_new_session=True,  # A Ctrl-C in the terminal is for us to answer, not for the child.
+    )
+    _limit(child.pid, resource.RLIMIT_CORE, 0)
+    _limit(child.pid, resource.RLIMIT_DATA, limits.runner_data_bytes_max)
+    return child
+
+
+def lend_cpu_time(pid: int, used_s: float, more_s: float) -> None:
+    """Let the child use `more_s` further seconds of CPU. Renewed while we live, so that a child stuck in a loop
+    ends by itself when we were killed and nobody is left to end it. (Linux only; elsewhere it does nothing.)"""
+    _limit(pid, resource.RLIMIT_CPU, int(used_s + more_s) + 1)
+
+
+def _limit(pid: int, what: int, value: int) -> None:
+    prlimit = getattr(resource, "prlimit", None)
+    if prlimit is None:
+        return
+    try:
+        _, hard = prlimit(pid, what)
+        bounded = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        prlimit(pid, what, (bounded, hard))
+    except (ProcessLookupError, PermissionError, ValueError):
+        return  # Gone already, or a kernel that refuses: the parent's own watch remains.
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """CPU time a process has used, or None where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Memory a process holds, or None where the system does not tell."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return None

@@ -1,0 +1,366 @@
+"""Warm Deno children, and what happens when one dies.
+
+Calls go to the child with the fewest under way (the first of equals, so that light load keeps one child's caches
+warm). A child that dies takes only the guilty call with it: every other call in it is started again from its
+beginning with a fresh host, innocents in the pool, suspects one to a child, where a second death proves it.
+
+A call that fails because it tried to change what executions share (a patched prototype) is run again in a child
+with an open realm, which runs one call at a time and puts everything back after it.
+
+Source: reference/runtime-and-database.md §3.3, §13.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import monotonic
+
+from cvx.backend.config import Limits
+from cvx.backend.runner import deno
+from cvx.backend.runner.analysis import analyzed_module, failure_text
+from cvx.backend.runner.interface import (
+    AnalyzedModule,
+    AnalyzeFailure,
+    AnalyzeRequest,
+    AnalyzeResult,
+    FunctionCall,
+    FunctionFailure,
+    FunctionOutcome,
+    SyscallHost,
+)
+from cvx.backend.runner.isolate import Isolate, IsolateLost, serving
+from cvx.errors import CvxError
+
+_WATCH_EVERY_S = 0.1
+
+
+class IsolatePool:
+    """A FunctionRunner over Deno children. `start` before use; `close` leaves no process behind."""
+
+    def __init__(self, limits: Limits, children: int = 2, deno_path: Path | None = None) -> None:
+        self._limits = limits
+        self._size = max(1, children)
+        self._deno_path = deno_path
+        self._isolates: list[Isolate] = []
+        self._open_realms: list[Isolate] = []
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._starting: set[asyncio.Task[None]] = set()
+        self._retired: set[asyncio.Task[None]] = set()
+        self._alone = asyncio.Semaphore(limits.runner_suspects_max)
+        self._open = asyncio.Semaphore(limits.runner_open_realms_max)
+        self._needs_open_realm: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._watcher: asyncio.Task[None] | None = None
+        self._closing = False
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Start the children; returns when the first is ready. Raises CvxError "FunctionRunnerFailed"."""
+        if self._deno_path is None:
+            self._deno_path = deno.find_deno()
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        first, *others = [self._start_one() for _ in range(self._size)]
+        await first
+        self._isolates_changed()
+        del others
+
+    def _start_one(self) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._add_isolate())
+        self._starting.add(task)
+        task.add_done_callback(self._started)
+        return task
+
+    def _started(self, task: asyncio.Task[None]) -> None:
+        self._starting.discard(task)
+        if (
+            not task.cancelled()
+            and task.exception() is not None
+            and not self._isolates
+            and not self._starting
+        ):
+            error = task.exception()
+            while self._waiting:  # Nobody is left who could serve them.
+                waiter = self._waiting.popleft()
+                if not waiter.done() and error is not None:
+                    waiter.set_exception(error)
+
+    async def _add_isolate(self) -> None:
+        isolate = await self._new_isolate()
+        self._isolates.append(isolate)
+        self._isolates_changed()
+
+    async def _new_isolate(self, *, open_realm: bool = False) -> Isolate:
+        assert self._deno_path is not None, "start() comes first"
+        isolate = Isolate(self._deno_path, self._limits, open_realm=open_realm)
+        await isolate.start()
+        return isolate
+
+    async def close(self) -> None:
+        """End every child and wait until they are gone. Calls under way fail as "unavailable"."""
+        self._closing = True
+        for task in list(self._starting):
+            task.cancel()
+        await asyncio.gather(*self._starting, return_exceptions=True)
+        if self._watcher is not None:
+            self._watcher.cancel()
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(_stopping())
+        isolates = [*self._isolates, *self._open_realms]
+        await asyncio.gather(
+            *(isolate.close() for isolate in isolates), *self._retired, return_exceptions=True
+        )
+        self._isolates.clear()
+        self._open_realms.clear()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_EVERY_S)
+            now = monotonic()
+            for isolate in [*self._isolates, *self._open_realms]:
+                if isolate.has_work:
+                    isolate.watch(now)
+
+    # ---- choosing a child
+
+    async def _checkout(self) -> Isolate:
+        nested_in = serving.get()
+        while True:
+            if self._closing:
+                raise _stopping()
+            isolate = self._choose(nested_in)
+            if isolate is not None:
+                isolate.reserved += 1
+                return isolate
+            if len(self._waiting) >= self._limits.runner_calls_waiting_max:
+                raise CvxError(
+                    "TooManyConcurrentRequests",
+                    "Too many functions are waiting to run.",
+                    kind="overloaded",
+                    hint="Try again in a moment.",
+                )
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
+
+    def _choose(self, nested_in: Isolate | None) -> Isolate | None:
+        if nested_in is not None and nested_in in self._isolates and not nested_in.dead:
+            return nested_in  # Its modules are warm, and a nested call must not wait for a place.
+        most = self._limits.runner_calls_per_child_max
+        best: Isolate | None = None
+        for isolate in self._isolates:
+            if (
+                not isolate.dead
+                and not isolate.retiring
+                and (best is None or isolate.reserved < best.reserved)
+            ):
+                best = isolate
+        if best is not None and (best.reserved < most or nested_in is not None):
+            return best
+        return None
+
+    def _give_back(self, isolate: Isolate) -> None:
+        isolate.reserved -= 1
+        if isolate.dead:
+            self._bury(isolate)
+        elif not isolate.retiring and self._is_worn(isolate):
+            isolate.retiring = True
+            self._isolates.remove(isolate)
+            self._start_one()
+        if isolate.retiring and isolate.reserved == 0 and not isolate.dead:
+            self._retire(isolate)
+        if self._waiting:
+            self._isolates_changed()
+
+    def _is_worn(self, isolate: Isolate) -> bool:
+        limits = self._limits
+        return (
+            isolate.started_calls >= limits.runner_calls_per_child_life
+            or isolate.memory_bytes > limits.runner_recycle_bytes
+        ) and not self._closing
+
+    def _bury(self, isolate: Isolate) -> None:
+        if isolate in self._isolates:
+            self._isolates.remove(isolate)
+            if not self._closing:
+                self._start_one()
+
+    def _retire(self, isolate: Isolate) -> None:
+        task = asyncio.get_running_loop().create_task(isolate.close())
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
+
+    def _isolates_changed(self) -> None:
+        """There may be places: let as many that wait as there are try again."""
+        most = self._limits.runner_calls_per_child_max
+        places = sum(most - i.reserved for i in self._isolates if not i.dead and not i.retiring)
+        while self._waiting and places > 0:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                places -= 1
+
+    # ---- running
+
+    async def run(self, call: FunctionCall, host_factory: Callable[[], SyscallHost]) -> FunctionOutcome:
+        """See FunctionRunner.run."""
+        needs = (call.bundle.key, call.path.module)
+        if needs not in self._needs_open_realm:
+            outcome, frozen = await self._run_hardened(lambda isolate: isolate.run(call, host_factory()))
+            if not frozen:
+                return outcome
+            self._needs_open_realm[needs] = None
+            if len(self._needs_open_realm) > self._limits.runner_open_realm_modules_max:
+                self._needs_open_realm.popitem(last=False)
+        return await self._run_open(lambda isolate: isolate.run(call, host_factory()))
+
+    async def _run_hardened(self, attempt: _Attempt) -> tuple[FunctionOutcome, bool]:
+        deaths = 0
+        while True:
+            isolate = await self._checkout()
+            try:
+                return await attempt(isolate)
+            except IsolateLost as lost:
+                if self._closing:
+                    raise _stopping() from None
+                deaths += 1
+                if lost.sole and lost.cause in ("timeout", "memory"):
+                    return self._verdict(lost), False
+                if lost.suspect or deaths >= self._limits.runner_restarts_max:
+                    return await self._run_suspect(attempt)
+            finally:
+                self._give_back(isolate)
+
+    async def _run_suspect(self, attempt: _Attempt) -> tuple[FunctionOutcome, bool]:
+        """Run it with a child to itself, so that a death can be nobody else's fault."""
+        nested = serving.get() is not None  # Its parent may hold a place here: it must not wait for one.
+        if nested:
+            return await self._run_alone(attempt)
+        async with self._alone:
+            return await self._run_alone(attempt)
+
+    async def _run_alone(self, attempt: _Attempt) -> tuple[FunctionOutcome, bool]:
+        for deaths in range(self._limits.runner_restarts_max):
+            isolate = await self._new_isolate()
+            self._open_realms.append(isolate)  # Watched with them; given no other call.
+            try:
+                return await attempt(isolate)
+            except IsolateLost as lost:
+                if self._closing:
+                    raise _stopping() from None
+                if lost.suspect and (lost.cause != "crash" or deaths + 1 == self._limits.runner_restarts_max):
+                    return self._verdict(lost), False
+            finally:
+                self._open_realms.remove(isolate)
+                self._retire(isolate)
+        failure = FunctionFailure("The process that runs functions keeps ending", kind="crash")
+        return FunctionOutcome(None, failure, []), False
+
+    async def _run_open(self, attempt: _Attempt) -> FunctionOutcome:
+        if serving.get() is not None:
+            return await self._run_in_open_realm(attempt)
+        async with self._open:
+            return await self._run_in_open_realm(attempt)
+
+    async def _run_in_open_realm(self, attempt: _Attempt) -> FunctionOutcome:
+        for _ in range(self._limits.runner_restarts_max):
+            isolate = next(
+                (i for i in self._open_realms if i.open_realm and not i.reserved and not i.dead), None
+            )
+            if isolate is None:
+                isolate = await self._new_isolate(open_realm=True)
+                self._open_realms.append(isolate)
+            isolate.reserved += 1
+            try:
+                return (await attempt(isolate))[0]
+            except IsolateLost as lost:
+                if self._closing:
+                    raise _stopping() from None
+                if lost.suspect and lost.cause in ("timeout", "memory"):
+                    return self._verdict(lost)
+            finally:
+                isolate.reserved -= 1
+                spare = [i for i in self._open_realms if i.open_realm and not i.reserved and i is not isolate]
+                if isolate.dead or spare or self._is_worn(isolate):
+                    self._open_realms.remove(isolate)
+                    self._retire(isolate)
+        return FunctionOutcome(
+            None, FunctionFailure("The process that runs functions ended", kind="crash"), []
+        )
+
+    def _verdict(self, lost: IsolateLost) -> FunctionOutcome:
+        if lost.cause == "timeout":
+            seconds = f"{self._limits.function_user_time_s:g}"
+            message = f"Function execution timed out (maximum duration: {seconds}s)"
+            return FunctionOutcome(None, FunctionFailure(message, kind="timeout"), [])
+        if lost.cause == "memory":
+            message = "JavaScript execution ran out of memory (maximum memory usage: 64 MB)"
+            return FunctionOutcome(None, FunctionFailure(message, kind="memory"), [])
+        return FunctionOutcome(
+            None, FunctionFailure("The process that ran this function crashed", kind="crash"), []
+        )
+
+    # ---- analysis
+
+    async def analyze(self, request: AnalyzeRequest) -> AnalyzeResult:
+        """See FunctionRunner.analyze."""
+        jobs: list[tuple[str, str]] = [("module", path) for path in request.paths]
+        singles = (
+            ("schema", request.schema_path),
+            ("auth", request.auth_config_path),
+            ("definition", request.definition_path),
+        )
+        jobs += [(mode, path) for mode, path in singles if path is not None]
+        outcomes = await asyncio.gather(*(self._analyze_one(request, mode, path) for mode, path in jobs))
+        modules: dict[str, AnalyzedModule] = {}
+        texts: dict[str, str] = {}
+        failures: list[AnalyzeFailure] = []
+        env_read: set[str] = set()
+        for (mode, path), outcome in zip(jobs, outcomes, strict=True):
+            env_read |= outcome.env_read
+            if outcome.value_json is None:
+                failures.append(failure_text(mode, path, outcome))
+            elif mode == "module":
+                modules[path] = analyzed_module(path, outcome.value_json)
+            else:
+                texts[mode] = outcome.value_json.decode()
+        return AnalyzeResult(
+            modules,
+            texts.get("schema"),
+            texts.get("auth"),
+            texts.get("definition"),
+            frozenset(env_read),
+            tuple(failures),
+        )
+
+    async def _analyze_one(self, request: AnalyzeRequest, mode: str, path: str) -> FunctionOutcome:
+        async def attempt(isolate: Isolate) -> tuple[FunctionOutcome, bool]:
+            return await isolate.analyze(
+                request.bundle,
+                path,
+                mode,
+                request.env,
+                request.import_phase_ms,
+                request.import_seed,
+                request.deadline_ms,
+            )
+
+        outcome, frozen = await self._run_hardened(attempt)
+        return await self._run_open(attempt) if frozen else outcome
+
+
+_Attempt = Callable[[Isolate], Awaitable[tuple[FunctionOutcome, bool]]]
+
+
+def _stopping() -> CvxError:
+    return CvxError(
+        "BackendStopping",
+        "The backend is stopping.",
+        kind="unavailable",
+        hint="Try again when it is back.",
+        retry_when="time",
+    )

@@ -52,6 +52,9 @@ class Backend:
     async def start(self, url: str, site_url: str) -> None:
         """Open the data, start the runner. The URLs are what functions are told."""
         config = self.config
+        runner = IsolatePool(config.limits, config.deno_children)
+        self._parts.push_async_callback(runner.close)
+        starting = asyncio.create_task(runner.start())  # While the data is opened.
         try:
             db = await Database.open(
                 config.data_dir,
@@ -61,17 +64,17 @@ class Backend:
                 on_fatal=_end_now,
             )
             self._parts.push_async_callback(db.close)
-            runner = IsolatePool(config.deno_children, config.limits)
-            await runner.start()
-            self._parts.push_async_callback(runner.close)
+            await starting
             info = DeploymentInfo(config.instance_name, url, site_url)
             executor = FunctionExecutor(db, runner, info, config.limits, redacted=config.redact_logs)
             self._parts.callback(executor.close)
-            pushes = PushService(db, runner, executor, config.limits)
+            pushes = PushService(db, runner, info, config.limits)
             authenticator = Authenticator(config.instance_name, config.instance_secret)
             sync = SyncServices(executor, db, authenticator, self.clock, config.limits, config.redact_logs)
             self._services = Services(config, info, db, executor, authenticator, sync, pushes)
         except BaseException:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
             await self.stop()
             raise
 

@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from cvx.backend.database import Transaction
-from cvx.backend.deploy.plan import DeployedIndex, describe, plan_indexes, table_outcome
+from cvx.backend.deploy.plan import describe, plan_indexes, table_outcome
+from cvx.backend.model import DeployedIndex
 from cvx.protocol.schema import Schema
 
 _SAMPLE_DOCUMENTS = 64
@@ -77,8 +78,8 @@ def _indexes(
     out += [_index(tx, item, "dropped", False) for item in plan.diff.removed_indexes]
     out += [_index(tx, item, "disabled", False) for item in plan.diff.disabled_indexes]
     for item in plan.diff.enabled_indexes:
-        table, _, name = item.name.partition(".")
-        out.append(_index(tx, item, "enabled", (table, name) in building))
+        owner, _, name = item.name.partition(".")
+        out.append(_index(tx, item, "enabled", (owner, name) in building))
     changed = {item["name"] for item in out}
     for table in schema.tables.values() if schema is not None else ():
         for index in table.indexes:

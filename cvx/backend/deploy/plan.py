@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from cvx.backend.model import DeployedIndex
 from cvx.protocol.push import (
     AnalyzedModuleJson,
     CronDiff,
@@ -27,27 +28,6 @@ from cvx.protocol.push import (
 )
 from cvx.protocol.schema import DatabaseIndex, Index, Schema, SearchIndex
 from cvx.values import ANYTHING, Validator, is_superset_of
-
-IndexState = Literal["backfilling", "backfilled", "enabled"]
-
-
-@dataclass(frozen=True, slots=True)
-class DeployedIndex:
-    """One index that is in the database. `id` names it there; `index.staged` says how it is now.
-
-    A version that a push is still building is `backfilling` or `backfilled`. So is a staged index, which never
-    becomes `enabled`.
-    """
-
-    id: str
-    table: str
-    index: Index
-    state: IndexState
-
-    @property
-    def in_use(self) -> bool:
-        """Whether a finished push put it here, as far as can be told from its state."""
-        return self.state == "enabled" or self.index.staged
 
 
 @dataclass(frozen=True)
@@ -157,11 +137,6 @@ def table_outcome(name: str, schema: Schema, active: Schema | None) -> TableOutc
     if validator == ANYTHING:
         return "notValidated"
     return "supersetOfEnforced" if is_superset_of(validator, _enforced(name, active)) else "mustWalk"
-
-
-def tables_to_walk(schema: Schema, active: Schema | None) -> list[str]:
-    """The tables whose documents may not fit `schema`, in name order."""
-    return [name for name in sorted(schema.tables) if table_outcome(name, schema, active) == "mustWalk"]
 
 
 def _enforced(name: str, schema: Schema | None) -> Validator:

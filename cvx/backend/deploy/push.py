@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -212,7 +212,7 @@ class PushService:
                 if not isinstance(status, SchemaInProgress) or loop.time() >= deadline:
                     await self._db.durable(snapshot.ts)
                     return status
-                subscription = self._db.subscribe(tx.reads, snapshot.ts, lambda ts: changed.set())
+                subscription = self._db.subscribe(tx.reads, snapshot.ts, _setting(changed))
             try:
                 await asyncio.wait_for(changed.wait(), deadline - loop.time())
             except asyncio.TimeoutError:
@@ -301,6 +301,10 @@ class PushService:
             _set_auth(tx, providers)
 
         await self._db.run(SYSTEM, body, write_source="update_environment_variables")
+
+
+def _setting(event: asyncio.Event) -> Callable[[int], None]:
+    return lambda ts: event.set()
 
 
 # ------------------------------------------------------------------------------------------------------ modules

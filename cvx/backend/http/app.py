@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from cvx.backend.http import calls
+from cvx.backend.http import admin, calls, pushes
 from cvx.backend.http.middleware import Call, Handler, answer, cors_headers, preflight_response
 from cvx.backend.http.services import Services
 from cvx.backend.http.sync_socket import is_sync_path, refuse_unknown_socket, serve_sync_socket
@@ -31,6 +31,21 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/api/action": {"POST": calls.action},
     "/api/function": {"POST": calls.function},
     "/api/check_admin_key": {"GET": calls.check_admin_key},
+    "/api/get_config_hashes": {"POST": pushes.get_config_hashes},
+    "/api/deploy2/start_push": {"POST": pushes.start_push},
+    "/api/deploy2/evaluate_push": {"POST": pushes.evaluate_push},
+    "/api/deploy2/evaluate_schema": {"POST": pushes.evaluate_schema},
+    "/api/deploy2/wait_for_schema": {"POST": pushes.wait_for_schema},
+    "/api/deploy2/finish_push": {"POST": pushes.finish_push},
+    "/api/deploy2/report_push_completed": {"POST": pushes.report_push_completed},
+    "/api/update_environment_variables": {"POST": admin.update_environment_variables},
+    "/api/v1/update_environment_variables": {"POST": admin.update_environment_variables},
+    "/api/v1/list_environment_variables": {"GET": admin.list_environment_variables},
+    "/api/v1/get_canonical_urls": {"GET": admin.get_canonical_urls},
+    "/api/v1/update_canonical_url": {"POST": admin.update_canonical_url},
+    "/api/stream_function_logs": {"GET": admin.stream_function_logs},
+    "/api/stream_udf_execution": {"GET": admin.stream_udf_execution},
+    "/api/run_test_function": {"POST": admin.run_test_function},
 }
 PREFIX_ROUTES: dict[str, dict[str, Handler]] = {
     "/api/run/": {"POST": calls.run},

@@ -70,7 +70,6 @@ from cvx.protocol.push import (
     StartPushRequest,
     StartPushResponse,
     UdfConfigDiff,
-    WaitForSchemaRequest,
 )
 from cvx.protocol.schema import Schema
 from cvx.values import from_json
@@ -99,7 +98,7 @@ class PushService:
 
     # ------------------------------------------------------------------------------------------- before a push
 
-    def config_hashes(self) -> GetConfigHashesResponse:
+    def get_config_hashes(self) -> GetConfigHashesResponse:
         """What is deployed now."""
         with self._db.snapshot() as snapshot:
             tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
@@ -114,7 +113,7 @@ class PushService:
             node_version=config.node_version,
         )
 
-    async def evaluate(self, request: StartPushRequest) -> EvaluatePushResponse:
+    async def evaluate_push(self, request: StartPushRequest) -> EvaluatePushResponse:
         """What would change, from the schema alone; writes nothing."""
         schema = await analyze_schema(self._runner, request, self._new_phase())
         return EvaluatePushResponse(schema_change=self._schema_change(schema))
@@ -128,7 +127,7 @@ class PushService:
 
     # --------------------------------------------------------------------------------------------------- start
 
-    async def start(self, request: StartPushRequest) -> StartPushResponse:
+    async def start_push(self, request: StartPushRequest) -> StartPushResponse:
         """Evaluate the code and prepare the database. Raises CvxError with the codes of §2.10."""
         check_supported(request)
         with self._db.snapshot() as snapshot:
@@ -197,12 +196,14 @@ class PushService:
 
     # ---------------------------------------------------------------------------------------------------- wait
 
-    async def wait_for_schema(self, request: WaitForSchemaRequest) -> SchemaStatus:
+    async def wait_for_schema(
+        self, change: SchemaChange, *, timeout_ms: float, dry_run: bool = False
+    ) -> SchemaStatus:
         """The state of a pending schema: at once when it is decided, else when it is or when time is up."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + min(max(request.timeout_ms, 0.0), WAIT_MS_MAX) / 1000.0
-        schema_id = request.schema_change.schema_ids.get("")
-        if schema_id is None or request.dry_run:
+        deadline = loop.time() + min(max(timeout_ms, 0.0), WAIT_MS_MAX) / 1000.0
+        schema_id = change.schema_ids.get("")
+        if schema_id is None or dry_run:
             return SchemaComplete()
         while True:
             changed = asyncio.Event()
@@ -222,7 +223,7 @@ class PushService:
 
     # -------------------------------------------------------------------------------------------------- finish
 
-    async def finish(self, request: FinishPushRequest) -> FinishPushResponse:
+    async def finish_push(self, request: FinishPushRequest) -> FinishPushResponse:
         """Put a started push in force. Raises CvxError RaceDetected, ConcurrentPush, MissingEnvironmentVariables,
         InvalidEnvironmentVariable."""
         push = request.start_push

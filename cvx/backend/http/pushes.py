@@ -35,19 +35,19 @@ _Request = TypeVar(
 async def get_config_hashes(call: Call) -> Response:
     """POST /api/get_config_hashes: what is deployed now."""
     await _read(call, GetConfigHashesRequest, write=False)
-    return JsonResponse(encode_body(call.services.pushes.config_hashes()))
+    return JsonResponse(encode_body(call.services.pushes.get_config_hashes()))
 
 
 async def start_push(call: Call) -> Response:
     """POST /api/deploy2/start_push: analyse, keep the code, prepare schema and indexes; nothing visible."""
     body = await _read(call, StartPushRequest)
-    return JsonResponse(encode_body(await call.services.pushes.start(body)))
+    return JsonResponse(encode_body(await call.services.pushes.start_push(body)))
 
 
 async def evaluate_push(call: Call) -> Response:
     """POST /api/deploy2/evaluate_push: what would change; writes nothing."""
     body = await _read(call, StartPushRequest, write=False)
-    return JsonResponse(encode_body(await call.services.pushes.evaluate(body)))
+    return JsonResponse(encode_body(await call.services.pushes.evaluate_push(body)))
 
 
 async def evaluate_schema(call: Call) -> Response:
@@ -59,13 +59,16 @@ async def evaluate_schema(call: Call) -> Response:
 async def wait_for_schema(call: Call) -> Response:
     """POST /api/deploy2/wait_for_schema: answers when the state changed, or after the request's timeout."""
     body = await _read(call, WaitForSchemaRequest)
-    return JsonResponse(encode_body(await call.services.pushes.wait_for_schema(body)))
+    status = await call.services.pushes.wait_for_schema(
+        body.schema_change, timeout_ms=body.timeout_ms, dry_run=body.dry_run
+    )
+    return JsonResponse(encode_body(status))
 
 
 async def finish_push(call: Call) -> Response:
     """POST /api/deploy2/finish_push: put everything in force, in one transaction."""
     body = await _read(call, FinishPushRequest)
-    return JsonResponse(encode_body(await call.services.pushes.finish(body)))
+    return JsonResponse(encode_body(await call.services.pushes.finish_push(body)))
 
 
 async def report_push_completed(call: Call) -> Response:

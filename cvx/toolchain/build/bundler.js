@@ -16,7 +16,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { statSync } from "node:fs";
+import { readdirSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { builtinModules } from "node:module";
 import path from "node:path";
@@ -27,6 +27,7 @@ const esbuild = (await import(pathToFileURL(Deno.args[0]).href)).default;
 
 const REREADS_MAX = 3;
 const REREAD_PAUSE_MS = 50;
+const CLOCK_GRAIN_MS = 20; // File systems stamp changes with a clock that ticks every few milliseconds.
 const CONFIG_IMPORT = /convex\.config/;
 const VIRTUAL_CONFIG = 'import { defineApp } from "convex/server";\nexport default defineApp();\n';
 
@@ -225,7 +226,10 @@ function definitionOptions(root) {
 
 // ---------------------------------------------------------------- building
 
-/** key → { signature, context, used, sent: path → sha256 } */
+/** Work that the one who asked need not wait for. */
+const afterwards = [];
+
+/** key → { signature, options, context, used, sent: path → { stamp, sha256 }, last: { answer, watched, stamp } | null } */
 const targets = new Map();
 
 async function build(root, wanted) {
@@ -248,14 +252,23 @@ async function buildTarget(root, target) {
     held = { signature, used, options, context: await esbuild.context(options), sent: new Map(), last: null };
     targets.set(target.key, held);
   }
-  // The empty app consists of the npm package alone: nothing to do while that stays as it is.
-  if (target.virtual && held.last !== null && held.last.stamp === stampOf(held.last.files)) {
+  // Most saves touch one target; esbuild would link and print the others all the same.
+  if (held.last !== null && held.last.stamp === stampOf(held.last.watched)) {
     return { ...held.last.answer, modules: held.last.answer.modules.map(({ path, sha256 }) => ({ path, sha256 })) };
   }
   try {
+    held.last = null;
+    const begin = Date.now();
     const built = await rebuildConsistently(held.context, root);
     const answer = answerOf(built, held, root, target);
-    if (target.virtual) held.last = { answer, files: answer.inputs, stamp: stampOf(answer.inputs) };
+    afterwards.push(() => {
+      const watched = watchedBy(answer.inputs, root, target.dir);
+      const stamp = stampOf(watched);
+      // What changed since the build began may be in the stamp and not in the answer: then build once more.
+      const latest = begin - CLOCK_GRAIN_MS;
+      const settled = watched.every(({ path, optional }) => changeTimeOf(path, optional) < latest);
+      held.last = settled ? { answer, watched, stamp } : null;
+    });
     return answer;
   } catch (error) {
     if (!Array.isArray(error?.errors)) throw error;
@@ -467,11 +480,47 @@ function filesOf(inputs, root) {
   return [...new Set(files.filter((file) => file !== null))].sort();
 }
 
-function stampOf(files) {
-  return files.map((file) => {
-    const stat = statSync(file, { throwIfNoEntry: false });
-    return `${stat?.mtimeMs}/${stat?.size}`;
+/**
+ * What decides the outcome of a build: the files read, the configuration that esbuild heeds, and the names beside
+ * the files, since a new one may win the resolution of an import.
+ */
+function watchedBy(files, root, dir) {
+  const folders = [...new Set(files.map((file) => path.dirname(file)))];
+  const configured = new Set([root, dir, ...folders].filter((folder) => !folder.includes("node_modules")));
+  const heeded = [...configured].flatMap((folder) =>
+    ["package.json", "tsconfig.json", "jsconfig.json"].map((name) => path.join(folder, name))
+  );
+  return [
+    ...files.map((file) => ({ path: file, folder: false, optional: false })),
+    ...heeded.map((file) => ({ path: file, folder: false, optional: true })),
+    ...folders.map((folder) => ({ path: folder, folder: true, optional: false })),
+  ];
+}
+
+/** A text that differs when anything in `watched` does. */
+function stampOf(watched) {
+  return watched.map(({ path, folder }) => {
+    if (folder) return namesIn(path);
+    const stat = statSync(path, { throwIfNoEntry: false });
+    return stat === undefined ? "-" : `${stat.mtimeMs}/${stat.ctimeMs}/${stat.size}/${stat.ino}`;
   }).join(" ");
+}
+
+/** When a file last changed, at the latest. Deno tells the change time in whole seconds only. */
+function changeTimeOf(file, optional) {
+  const stat = statSync(file, { throwIfNoEntry: false });
+  if (stat === undefined) return optional ? 0 : Infinity;
+  const { mtimeMs, ctimeMs } = stat;
+  if (!ctimeMs || Math.floor(ctimeMs / 1000) === Math.floor(mtimeMs / 1000)) return mtimeMs;
+  return Math.max(mtimeMs, ctimeMs + 999);
+}
+
+function namesIn(folder) {
+  try {
+    return readdirSync(folder).join("/");
+  } catch {
+    return "-";
+  }
 }
 
 function sizeOf(file) {
@@ -517,6 +566,7 @@ for await (const chunk of Deno.stdin.readable.pipeThrough(new TextDecoderStream(
   for (const line of lines) {
     try {
       send(await answer(JSON.parse(line)));
+      for (const work of afterwards.splice(0)) work();
     } catch (error) {
       send({ failure: String(error?.stack ?? error) });
     }

@@ -1,0 +1,91 @@
+"""ReadSet: what a transaction looked at, index by index, so that a later commit can be held against it.
+
+A point is one key (found or not); a range is everything in it, present or absent: a scan that found nothing
+still conflicts with an insert into its range. Every document write changes one key in each index of its table
+(two when it moved), so "it came", "it left" and "it changed in place" need no special cases.
+
+Rule: pure. Keys of a table's own order (`by_id`) are the internal ids, under the table's number in the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cvx.values import KeyRange, Timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class CommitChanges:
+    """The keys that one commit touched, by index, and who made it."""
+
+    ts: Timestamp
+    keys: Mapping[int, Sequence[bytes]]
+    write_source: str = ""
+
+
+class ReadSet:
+    """Points and ranges by index. Grows while a transaction runs; nobody changes it afterwards."""
+
+    __slots__ = ("points", "ranges")
+
+    def __init__(self) -> None:
+        self.points: dict[int, set[bytes]] = {}
+        self.ranges: dict[int, set[KeyRange]] = {}
+
+    def add_point(self, index_id: int, key: bytes) -> None:
+        """Note that one key was looked at, whether or not something was there."""
+        points = self.points.get(index_id)
+        if points is None:
+            self.points[index_id] = {key}
+        else:
+            points.add(key)
+
+    def add(self, index_id: int, range: KeyRange) -> None:
+        """Note that everything in the range was looked at."""
+        if range.end is not None and range.start >= range.end:
+            return
+        ranges = self.ranges.get(index_id)
+        if ranges is None:
+            self.ranges[index_id] = {range}
+        else:
+            ranges.add(range)
+
+    def update(self, other: ReadSet) -> None:
+        """Add everything another ReadSet holds."""
+        for index_id, points in other.points.items():
+            self.points.setdefault(index_id, set()).update(points)
+        for index_id, ranges in other.ranges.items():
+            self.ranges.setdefault(index_id, set()).update(ranges)
+
+    def copy(self) -> ReadSet:
+        """An independent ReadSet with the same contents."""
+        other = ReadSet()
+        other.update(self)
+        return other
+
+    def __bool__(self) -> bool:
+        return bool(self.points or self.ranges)
+
+    def __len__(self) -> int:
+        """How many points and ranges it holds."""
+        return sum(map(len, self.points.values())) + sum(map(len, self.ranges.values()))
+
+    def contains(self, index_id: int, key: bytes) -> bool:
+        """Whether a change of this key would matter."""
+        points = self.points.get(index_id)
+        if points is not None and key in points:
+            return True
+        for range in self.ranges.get(index_id, ()):
+            if range.start <= key and (range.end is None or key < range.end):
+                return True
+        return False
+
+    def overlaps(self, changes: CommitChanges) -> tuple[int, bytes] | None:
+        """A (index, key) of the commit that was looked at, or None."""
+        for index_id, keys in changes.keys.items():
+            if index_id in self.points or index_id in self.ranges:
+                for key in keys:
+                    if self.contains(index_id, key):
+                        return index_id, key
+        return None

@@ -1,0 +1,27 @@
+"""Where documents live: the current state for reading, and a log for history. SQLite; no policy."""
+
+from cvx.backend.store.interface import (
+    CommitRecord,
+    EntryChange,
+    FatalCallback,
+    LogEntry,
+    Revision,
+    Row,
+    Store,
+    StoredDocument,
+    StoreView,
+)
+from cvx.backend.store.open import open_store
+
+__all__ = [
+    "CommitRecord",
+    "EntryChange",
+    "FatalCallback",
+    "LogEntry",
+    "Revision",
+    "Row",
+    "Store",
+    "StoreView",
+    "StoredDocument",
+    "open_store",
+]

@@ -1,0 +1,137 @@
+"""Headless Chromium over its own debugging protocol: a page, an expression, a wait. Nothing more is needed.
+
+Source: the Chrome DevTools Protocol (Target, Runtime, Page, Input domains).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+from websockets.sync.client import ClientConnection, connect
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+DEADLINE_S = 30.0
+
+
+def chromium_binary() -> str | None:
+    return next((found for found in map(shutil.which, NAMES) if found), None)
+
+
+class Chromium:
+    """One browser with a profile of its own. Use with `with`."""
+
+    def __init__(self, profile: Path) -> None:
+        binary = chromium_binary()
+        assert binary is not None
+        self._process = subprocess.Popen(
+            [
+                binary,
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--disable-background-networking",
+                "--no-first-run",
+                "--remote-debugging-port=0",
+                f"--user-data-dir={profile}",
+                "about:blank",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        port_file = profile / "DevToolsActivePort"
+        deadline = time.monotonic() + DEADLINE_S
+        while not port_file.exists() or not port_file.read_text().strip():
+            assert self._process.poll() is None, "Chromium ended while starting"
+            assert time.monotonic() < deadline, "Chromium did not start"
+            time.sleep(0.05)
+        self._base = f"http://127.0.0.1:{port_file.read_text().split()[0]}"
+        self._pages: list[Page] = []
+
+    def __enter__(self) -> Chromium:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for page in self._pages:
+            page.close()
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def open(self, url: str) -> Page:
+        target = httpx.put(f"{self._base}/json/new?{url}", timeout=30).json()
+        page = Page(connect(target["webSocketDebuggerUrl"], max_size=None))
+        self._pages.append(page)
+        return page
+
+
+class Page:
+    """One tab."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._ids = itertools.count(1)
+        self.call("Page.enable")
+        self.call("Runtime.enable")
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def call(self, method: str, **parameters: Any) -> Any:
+        """One command of the protocol and its answer; events are passed over."""
+        number = next(self._ids)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self._socket.recv(timeout=DEADLINE_S))
+            if message.get("id") == number:
+                assert "error" not in message, f"{method}: {message['error']}"
+                return message["result"]
+
+    def evaluate(self, expression: str) -> Any:
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, f"{expression}: {result['exceptionDetails']}"
+        return result["result"].get("value")
+
+    def text(self) -> str:
+        return str(self.evaluate("document.body ? document.body.innerText : ''"))
+
+    def wait_for(self, expression: str, what: str) -> float:
+        """Wait until an expression is true; how long that took in seconds."""
+        begin = time.monotonic()
+        while time.monotonic() - begin < DEADLINE_S:
+            if self.evaluate(expression):
+                return time.monotonic() - begin
+            time.sleep(0.02)
+        raise AssertionError(f"{what} did not happen; the page shows:\n{self.text()}")
+
+    def wait_for_text(self, text: str) -> float:
+        return self.wait_for(f"document.body.innerText.includes({json.dumps(text)})", f"the text {text!r}")
+
+    def type_into(self, selector: str, text: str) -> None:
+        """Put the cursor into a field and type, as a person does."""
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).focus()")
+        self.call("Input.insertText", text=text)
+
+    def press_enter(self) -> None:
+        for kind in ("keyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key="Enter",
+                code="Enter",
+                windowsVirtualKeyCode=13,
+                text="\r",
+            )
+
+    def click(self, selector: str) -> None:
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")

@@ -1,0 +1,177 @@
+"""The templates in a real browser: two pages see each other's writes, and code changes arrive without a reload."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.browser.chromium import Chromium, chromium_binary
+from tests.toolchain.dev_process import CVX, Dev, environment
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.deno,
+    pytest.mark.skipif(
+        chromium_binary() is None,
+        reason="Chromium is not installed: `make browser` installs it on Debian as root",
+    ),
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def scaffolded(folder: Path, template: str) -> Path:
+    done = subprocess.run(
+        [*CVX, "init", str(folder), "--template", template, "--yes"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def wait_until_served(url: str, dev: Dev) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(url, timeout=5).status_code == 200:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.05)
+    raise AssertionError(f"{url} is not served:\n{''.join(dev.errors)}")
+
+
+@pytest.fixture
+def chromium(tmp_path: Path) -> Iterator[Chromium]:
+    with Chromium(tmp_path / "profile") as browser:
+        yield browser
+
+
+@pytest.fixture
+def without_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PATH with a shell and no Node: what a Python team has."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "sh").symlink_to("/bin/sh")
+    monkeypatch.setenv("PATH", str(folder))
+
+
+@pytest.mark.usefixtures("without_node")
+def test_chat_vite(tmp_path: Path, chromium: Chromium) -> None:
+    app = scaffolded(tmp_path / "chat", "chat-vite")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with Dev(app, "--start", f"vite --host 127.0.0.1 --port {port} --strictPort") as dev:
+        dev.ready()
+        wait_until_served(url, dev)
+        first, second = chromium.open(url), chromium.open(url)
+        for page in (first, second):
+            page.wait_for_text("Welcome to #general")
+            page.evaluate("window.notReloaded = true")
+
+        first.type_into("form input", "Hello from the first page")
+        first.press_enter()
+        first.wait_for_text("Hello from the first page")
+        second.wait_for_text("Hello from the first page")
+        second.wait_for_text("last message from Anonymous")
+        assert second.evaluate("document.querySelectorAll('article').length") == 1
+
+        source = app / "convex" / "messages.ts"
+        source.write_text(source.read_text().replace("last message from", "newest words by"))
+        for page in (first, second):
+            page.wait_for_text("newest words by Anonymous")
+            assert page.evaluate("window.notReloaded") is True
+
+        for number in range(25):
+            message = {"channel": "general", "author": "Loop", "body": f"message {number}"}
+            dev.call("messages:send", message)
+        first.wait_for_text("message 24")
+        assert first.evaluate("document.querySelectorAll('article').length") == 20
+        first.wait_for(
+            "[...document.querySelectorAll('button')].some((b) => b.innerText == 'Load more')", "the button"
+        )
+        first.click(".messages button")
+        first.wait_for("document.querySelectorAll('article').length == 26", "the rest of the list")
+
+
+@pytest.mark.usefixtures("without_node")
+def test_chat_vite_optimistic_message_is_rolled_back(tmp_path: Path, chromium: Chromium) -> None:
+    """The message shows before the server answers; when the server refuses, it goes and the reason shows."""
+    app = scaffolded(tmp_path / "chat", "chat-vite")
+    source = app / "convex" / "messages.ts"
+    text = source.read_text()
+    source.write_text(
+        text.replace('if (message.body.trim() === "")', 'if (message.body.includes("forbidden"))')
+    )
+    port = free_port()
+    with Dev(app, "--start", f"vite --host 127.0.0.1 --port {port} --strictPort") as dev:
+        dev.ready()
+        url = f"http://127.0.0.1:{port}"
+        wait_until_served(url, dev)
+        page = chromium.open(url)
+        page.wait_for_text("Welcome to #general")
+        page.evaluate(
+            """
+            window.seen = false;
+            new MutationObserver(() => {
+              if (document.querySelector('article')?.innerText.includes('forbidden')) window.seen = true;
+            }).observe(document.body, { childList: true, subtree: true });
+            """
+        )
+        page.type_into("form input", "forbidden words")
+        page.press_enter()
+        page.wait_for_text("A message needs a text")
+        assert page.evaluate("window.seen") is True, "shown at once"
+        assert page.evaluate("document.querySelectorAll('article').length") == 0, "and taken back"
+
+
+def test_html_template(tmp_path: Path, chromium: Chromium) -> None:
+    app = scaffolded(tmp_path / "tasks", "html")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with Dev(app, "--start", f"{sys.executable} serve.py {port}") as dev:
+        dev.ready()
+        wait_until_served(url, dev)
+        assert httpx.get(f"{url}/.env.local").status_code == 404
+        assert httpx.get(f"{url}/.cvx/local/default/config.json").status_code == 404
+        first, second = chromium.open(url), chromium.open(url)
+        first.wait_for("document.querySelector('form') !== null", "the form")
+        first.type_into("form input", "water the plants")
+        first.press_enter()
+        second.wait_for_text("water the plants")
+        second.click("li")
+        first.wait_for("document.querySelector('li').className == 'done'", "the task is done")
+
+
+def test_python_client_template(tmp_path: Path) -> None:
+    app = scaffolded(tmp_path / "readings", "python-client")
+    with Dev(app) as dev:
+        dev.ready()
+        done = subprocess.run(
+            [sys.executable, "main.py", "2"],
+            cwd=app,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        lines = [json.loads(line.removeprefix("latest: ")) for line in done.stdout.splitlines()]
+        assert [len(line) for line in lines][-1] == 2, done.stdout
+        assert os.environ.get("CONVEX_URL") is None

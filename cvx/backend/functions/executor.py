@@ -335,9 +335,9 @@ class FunctionExecutor:
         while True:
             started = time.perf_counter()
             try:
-                if not keys:
+                if attempt.conflicts == 0:
                     return await self._attempt_mutation(attempt, on_commit, started)
-                async with self._db.turn(keys):
+                async with self._db.turn(keys, conflicts=attempt.conflicts):
                     return await self._attempt_mutation(attempt, on_commit, started)
             except ConflictError as conflict:
                 attempt.conflicts += 1

@@ -165,7 +165,7 @@ def _drop_unused_texts(tx: Transaction, candidates: set[str]) -> None:
 def _insert_parts(tx: Transaction, sha256: str, kind: str, text: str) -> None:
     packed = zlib.compress(text.encode(), 3)
     for part, start in enumerate(range(0, len(packed), _PART_BYTES)):
-        fields = {
+        fields: dict[str, Any] = {
             "sha256": sha256,
             "kind": kind,
             "part": float(part),

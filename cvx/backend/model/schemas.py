@@ -10,10 +10,13 @@ Source: reference/runtime-and-database.md §7.1, §7.2; cli-and-deploy.md §2.7,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from cvx.backend.database import IndexState, SchemaInfo, Transaction, definitions
+from cvx.backend.database import SchemaInfo, Transaction, definitions
 from cvx.protocol.schema import Index, Schema
 from cvx.values import DocumentId
+
+IndexState = Literal["backfilling", "backfilled", "enabled"]
 
 
 @dataclass(frozen=True, slots=True)

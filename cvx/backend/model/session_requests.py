@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -19,7 +20,7 @@ from cvx.values import COMMIT_TS, Timestamp
 
 REQUESTS = "_session_requests"
 _BY_SESSION = "by_session"
-_PART_BYTES = 512 * 1024
+_PART_BYTES = 256 * 1024
 
 _lines = msgspec.json.Decoder(list[str])
 _encode = msgspec.json.Encoder().encode
@@ -48,9 +49,9 @@ def record(
 ) -> None:
     """Note this request's answer, with the timestamp the commit will get."""
     lines = _encode(log_lines) if log_lines else b""
-    for part, start in enumerate(range(0, max(len(value_json), len(lines), 1), _PART_BYTES // 2)):
-        end = start + _PART_BYTES // 2
-        fields = {
+    for part, start in enumerate(range(0, max(len(value_json), len(lines), 1), _PART_BYTES)):
+        end = start + _PART_BYTES
+        fields: dict[str, Any] = {
             "sessionId": session_id,
             "requestId": float(request_id),
             "part": float(part),

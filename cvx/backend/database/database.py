@@ -15,11 +15,11 @@ import asyncio
 import inspect
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from cvx.backend.config import Limits
 from cvx.backend.database.backfill import BackfillProgress
@@ -195,14 +195,34 @@ class Database:
         exclusive = conflicts >= self.limits.conflicts_before_exclusive
         return self._committer.turns.turn(keys, exclusive=exclusive)
 
+    @overload
     async def run(
         self,
         identity: Any,
-        body: Callable[[Transaction], Awaitable[T] | T],
+        body: Callable[[Transaction], Coroutine[Any, Any, T]],
         *,
         write_source: str = "",
         component: str = ROOT,
-    ) -> tuple[T, Timestamp]:
+    ) -> tuple[T, Timestamp]: ...
+
+    @overload
+    async def run(
+        self,
+        identity: Any,
+        body: Callable[[Transaction], T],
+        *,
+        write_source: str = "",
+        component: str = ROOT,
+    ) -> tuple[T, Timestamp]: ...
+
+    async def run(
+        self,
+        identity: Any,
+        body: Callable[[Transaction], Any],
+        *,
+        write_source: str = "",
+        component: str = ROOT,
+    ) -> tuple[Any, Timestamp]:
         """Run `body` on fresh transactions until one commits, and wait for the disk; its result and the
         commit's timestamp. Whatever `body` raises ends it, with nothing written."""
         keys: set[ConflictKey] = set()
@@ -224,12 +244,8 @@ class Database:
             return result, ts
 
     async def _attempt(
-        self,
-        identity: Any,
-        body: Callable[[Transaction], Awaitable[T] | T],
-        write_source: str,
-        component: str,
-    ) -> tuple[T, Timestamp]:
+        self, identity: Any, body: Callable[[Transaction], Any], write_source: str, component: str
+    ) -> tuple[Any, Timestamp]:
         with self.begin(identity, write_source=write_source, component=component) as tx:
             result = body(tx)
             if inspect.isawaitable(result):

@@ -435,7 +435,7 @@ class Transaction:
     # ------------------------------------------------------------------------------------------------- writing
 
     def insert(
-        self, table: str, fields: dict[str, Value], *, component: str = ROOT, privileged: bool = False
+        self, table: str, fields: Mapping[str, Value], *, component: str = ROOT, privileged: bool = False
     ) -> DocumentId:
         """Add a document; the table is created if there is none. Raises CvxError: InvalidIdError,
         InvalidCreationTimeError, ReadOnlyTable, SchemaEnforcementError, document rules, write limits."""
@@ -456,7 +456,7 @@ class Transaction:
         return id
 
     def patch(
-        self, id: AnyId, fields: dict[str, MaybeValue], *, component: str = ROOT, privileged: bool = False
+        self, id: AnyId, fields: Mapping[str, MaybeValue], *, component: str = ROOT, privileged: bool = False
     ) -> None:
         """Set some top-level fields; UNDEFINED removes one. Raises CvxError "NonexistentDocument" and those of
         `insert`. A result equal to what is there writes nothing."""
@@ -468,7 +468,7 @@ class Transaction:
         self._change(target, new)
 
     def replace(
-        self, id: AnyId, fields: dict[str, Value], *, component: str = ROOT, privileged: bool = False
+        self, id: AnyId, fields: Mapping[str, Value], *, component: str = ROOT, privileged: bool = False
     ) -> None:
         """Set all fields. `_id` and `_creationTime` may be repeated. Raises as `patch` does."""
         target = self._to_change(id, component, privileged, "replace")

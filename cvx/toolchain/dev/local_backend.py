@@ -54,12 +54,26 @@ class _InstanceFile(msgspec.Struct, rename="camel"):
 
 @dataclass
 class LocalBackend:
-    """A backend that answers. `process` is None when it was adopted; then `pid` may still be known."""
+    """A backend that answers. `process` is None when it was adopted.
+
+    `log_start` is where its own words begin in the log file.
+    """
 
     state: LocalState
     config: LocalConfig
     process: subprocess.Popen[bytes] | None
     pid: int | None
+    log_start: int = 0
+
+    def last_words(self, lines: int = 8) -> str:
+        """The end of what it has written to its log."""
+        try:
+            with self.state.log_file.open("rb") as file:
+                file.seek(max(self.log_start, file.seek(0, os.SEEK_END) - 8_192))
+                text = file.read().decode(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(f"  {line}" for line in text.splitlines()[-lines:])
 
     @property
     def deployment(self) -> Deployment:
@@ -102,9 +116,11 @@ async def start_backend(
             reporter.report(Notice(f"Using the backend that runs already (pid {adopted.pid}).", "verbose"))
             return adopted
         config = _with_ports(project, state, reporter, port)
+        _trim(state.log_file)
+        log_start = state.log_file.stat().st_size if state.log_file.exists() else 0
         process = _spawn(state, config)
         state.note_running(process.pid, config.cloud_port, config.site_port)
-        backend = LocalBackend(state, config, process, process.pid)
+        backend = LocalBackend(state, config, process, process.pid, log_start)
         try:
             await _wait_until_ready(backend)
             backend.config = _with_key(state, config)
@@ -253,7 +269,6 @@ def _instance(project: Project, state: LocalState) -> str:
 
 
 def _spawn(state: LocalState, config: LocalConfig) -> subprocess.Popen[bytes]:
-    _trim(state.log_file)
     command = [sys.executable, "-m", "cvx", "backend", "serve", "--host", "127.0.0.1"]
     command += ["--port", str(config.cloud_port), "--site-port", str(config.site_port)]
     command += ["--data", str(state.data_dir), "--instance-name", config.instance_name]
@@ -282,7 +297,7 @@ async def _wait_until_ready(backend: LocalBackend) -> None:
 
 
 def _failed(backend: LocalBackend, why: str) -> CvxError:
-    words = last_words(backend.state)
+    words = backend.last_words()
     return CvxError(
         "BackendFailed",
         f"The local backend {why}." + (f" Its last words:\n{words}" if words else ""),
@@ -290,17 +305,6 @@ def _failed(backend: LocalBackend, why: str) -> CvxError:
         hint=f"See {backend.state.log_file}.",
         retry_when="time",
     )
-
-
-def last_words(state: LocalState, lines: int = 8) -> str:
-    """The end of the backend's own log."""
-    try:
-        with state.log_file.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 8_192))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(f"  {line}" for line in text.splitlines()[-lines:])
 
 
 def _with_key(state: LocalState, config: LocalConfig) -> LocalConfig:

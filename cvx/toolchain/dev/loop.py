@@ -31,7 +31,7 @@ from cvx.toolchain.client import (
     raise_for_function,
 )
 from cvx.toolchain.dev.front_end import FrontEnd
-from cvx.toolchain.dev.local_backend import LocalBackend, last_words, start_backend
+from cvx.toolchain.dev.local_backend import LocalBackend, start_backend
 from cvx.toolchain.dev.pipeline import Build, Pipeline, Pushed, needs_packages
 from cvx.toolchain.dev.watcher import Watcher, initial_watch, watch_set
 from cvx.toolchain.progress import Notice, Reporter, watched_files_of
@@ -420,7 +420,7 @@ def _cure(error: CvxError) -> str:
 
 
 def _ended(backend: LocalBackend) -> Notice:
-    words = last_words(backend.state, 4)
+    words = backend.last_words(4)
     return Notice(
         "The backend has ended; starting it again." + (f" Its last words:\n{words}" if words else ""),
         "warning",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +21,14 @@ from cvx.backend.deploy import PushService
 from cvx.backend.functions import FunctionExecutor, MutationResult, QueryEntry
 from cvx.backend.model import SYSTEM_TABLES, DeploymentInfo
 from cvx.backend.runner import IsolatePool
-from cvx.errors import CvxError
-from cvx.protocol.push import AppDefinition, FinishPushRequest, PushedModule, StartPushRequest
+from cvx.protocol.push import (
+    AppDefinition,
+    FinishPushRequest,
+    PushedModule,
+    SchemaComplete,
+    SchemaInProgress,
+    StartPushRequest,
+)
 from tests.node_env import npm_project
 
 APP = Path(__file__).parent / "app" / "convex"
@@ -121,11 +127,11 @@ class Deployment:
         )
         request = StartPushRequest(admin_key="", functions="convex/", app_definition=definition)
         started = await self.pushes.start_push(request)
-        for _ in range(100):
+        while True:
             status = await self.pushes.wait_for_schema(started.schema_change, timeout_ms=10_000)
-            if status.type != "inProgress":
+            if not isinstance(status, SchemaInProgress):
                 break
-        assert status.type == "complete", status
+        assert isinstance(status, SchemaComplete), status
         await self.pushes.finish_push(FinishPushRequest(admin_key="", start_push=started, dry_run=False))
 
     async def query(self, path: str, args: Any = None, **options: Any) -> Any:
@@ -180,11 +186,11 @@ async def deployment(
 ) -> AsyncIterator[Deployment]:
     limits = limits or Limits()
     db = await Database.open(folder / "data", clock=WallClock(), limits=limits, system_tables=SYSTEM_TABLES)
-    runner = IsolatePool(children, limits)
+    runner = IsolatePool(limits, children)
     await runner.start()
     executor = FunctionExecutor(db, runner, INFO, limits, redacted=redacted)
     try:
-        made = Deployment(db, runner, executor, PushService(db, runner, executor, limits))
+        made = Deployment(db, runner, executor, PushService(db, runner, INFO, limits))
         if app is not None:
             await made.push(app)
         yield made
@@ -192,7 +198,3 @@ async def deployment(
         executor.close()
         await runner.close()
         await db.close()
-
-
-def codes(errors: Sequence[CvxError]) -> list[str]:
-    return [error.code for error in errors]

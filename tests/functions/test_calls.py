@@ -217,13 +217,13 @@ def test_redaction_hides_text_and_logs_but_not_data(tmp_path: Path, app: App) ->
 def test_log_lines(tmp_path: Path, app: App) -> None:
     async def body(d: Deployment) -> None:
         entry = await d.entry("behaviour:logs")
-        assert entry.log_lines == ["[LOG] 'hello' { n: 1 }", "[WARN] 'careful'"]
+        assert entry.log_lines == ["[LOG] 'hello' {\n  n: 1\n}", "[WARN] 'careful'"]
         calls, cursor = d.executor.log.calls(0)
         call = calls[-1]
         made = call.entry(structured=True)
         assert made["identifier"] == "behaviour:logs"
         assert (made["udfType"], made["caller"], made["cachedResult"]) == ("Query", "Tester", False)
-        assert made["logLines"][0]["messages"] == ["'hello'", "{ n: 1 }"]
+        assert made["logLines"][0]["messages"] == ["'hello'", "{\n  n: 1\n}"]
         assert call.entry(structured=False)["logLines"] == entry.log_lines
         await d.entry("behaviour:logs")
         later, _ = d.executor.log.calls(cursor)
@@ -295,9 +295,10 @@ def test_ids_are_normalised(tmp_path: Path, app: App) -> None:
             ("messages", account),
             ("nowhere", account),
             ("accounts", "nonsense"),
-            ("_modules", account),
         ):
             assert await d.query("behaviour:normalize", {"table": table, "id": id}) is None
+        private = {"table": "_modules", "id": account}
+        assert await d.query("behaviour:systemNormalize", private) is None
 
     run(tmp_path, app, body)
 
@@ -322,7 +323,9 @@ def test_system_tables_of_users_exist_and_are_empty(tmp_path: Path, app: App) ->
         job_id = "kc2000820c20a1g7104gm2rc1m70y5yj"
         assert await d.query("behaviour:systemGet", {"id": storage_id}) is None
         assert await d.query("behaviour:systemGet", {"id": job_id}) is None
-        assert await d.query("behaviour:normalize", {"table": "_storage", "id": storage_id}) == storage_id
+        assert (
+            await d.query("behaviour:systemNormalize", {"table": "_storage", "id": storage_id}) == storage_id
+        )
         assert "db.get" in await d.query_error("behaviour:getAny", {"id": storage_id})
 
     run(tmp_path, app, body)

@@ -135,10 +135,10 @@ function render(value, seen, indent, budget) {
   return renderObject(value, [...seen, value], indent, budget);
 }
 
-/** One argument as text: strings as they are, everything else inspected; never throws, never endless. */
+/** One argument as text, strings quoted as clients expect; never throws, never endless. */
 export function inspect(value) {
   if (typeof value === "string") {
-    return value.length > LINE_BYTES_MAX * 2 ? value.slice(0, LINE_BYTES_MAX * 2) : value;
+    return quote(value.length > LINE_BYTES_MAX * 2 ? value.slice(0, LINE_BYTES_MAX * 2) : value);
   }
   try {
     return render(value, [], 0, { left: LINE_BYTES_MAX * 4 });

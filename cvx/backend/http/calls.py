@@ -58,9 +58,11 @@ async def query_by_url(call: Call) -> Response:
 
 
 async def query_at_ts(call: Call) -> Response:
-    """POST /api/query_at_ts: read the past, as far back as the write log goes."""
+    """POST /api/query_at_ts: read at a timestamp that query_ts gave a moment ago."""
     body = await call.json(QueryAtTsRequest)
     identity, ts = await call.identity(), decode_ts(body.ts)
+    if ts > call.services.db.latest_ts:
+        raise CvxError("InternalServerError", f"Timestamp {ts} is in the future.", kind="internal")
     with call.services.db.snapshot_at(ts) as snapshot:
         request = FunctionRequest(body.path, body.args, body.format)
         return JsonResponse(await _query(call, request, identity, snapshot))
@@ -68,7 +70,7 @@ async def query_at_ts(call: Call) -> Response:
 
 async def query_ts(call: Call) -> Response:
     """POST /api/query_ts: the latest timestamp, for query_at_ts."""
-    ts = call.services.db.latest_ts
+    ts = call.services.db.pin()
     await call.services.db.durable(ts)
     return JsonResponse(query_ts_body(ts))
 

@@ -233,14 +233,25 @@ async def analyze_schema(
 
 
 async def analyze_auth(
-    runner: FunctionRunner, source: ModuleSource, environment: Mapping[str, str], phase: ImportPhase
+    runner: FunctionRunner,
+    sources: Mapping[str, ModuleSource],
+    environment: Mapping[str, str],
+    phase: ImportPhase,
 ) -> tuple[AuthProvider, ...]:
-    """The auth config alone: evaluated again whenever an environment variable changes."""
-    bundle = CodeBundle(source.sha256, {source.path: source})
-    asked = AnalyzeRequest(bundle, (), environment, phase.ms, phase.seed, auth_config_path=source.path)
+    """The auth config of deployed code: evaluated again whenever an environment variable changes."""
+    asked = AnalyzeRequest(
+        _bundle(sources), (), environment, phase.ms, phase.seed, auth_config_path=AUTH_CONFIG_PATH
+    )
     result = await runner.analyze(asked)
-    _raise_failures(result, bundle.modules)
+    _raise_failures(result, sources)
     return _providers(result.auth_config_json)
+
+
+def _bundle(sources: Mapping[str, ModuleSource]) -> CodeBundle:
+    digest = hashlib.sha256()
+    for path in sorted(sources):
+        digest.update(f"{path}\0{sources[path].sha256}\0".encode())
+    return CodeBundle(digest.hexdigest(), sources)
 
 
 async def _imported(
@@ -254,16 +265,13 @@ async def _imported(
         module for module in (request.app_definition.schema, request.app_definition.definition) if module
     ]
     everything = dict(sources) | {module.path: module_source(module) for module in extra}
-    digest = hashlib.sha256()
-    for path in sorted(everything):
-        digest.update(f"{path}\0{everything[path].sha256}\0".encode())
     entries = tuple(
         path for path in sorted(sources) if not path.startswith(CHUNKS) and path != AUTH_CONFIG_PATH
     )
     schema, definition = request.app_definition.schema, request.app_definition.definition
     return await runner.analyze(
         AnalyzeRequest(
-            bundle=CodeBundle(digest.hexdigest(), everything),
+            bundle=_bundle(everything),
             paths=entries,
             env=environment,
             import_phase_ms=phase.ms,

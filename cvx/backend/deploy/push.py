@@ -58,6 +58,7 @@ from cvx.protocol.push import (
     FinishPushRequest,
     FinishPushResponse,
     GetConfigHashesResponse,
+    IndexDiff,
     ModuleHash,
     ProjectConfig,
     SchemaChange,
@@ -247,14 +248,15 @@ class PushService:
                 )
             before[:] = [found]
             self._check_environment(tx, push, definition)
-            index_diff, schema_diff = _activate_schema(tx, push.schema_change.schema_ids.get(""))
+            schema_diff = _activate_schema(tx, push.schema_change.schema_ids.get(""))
             module_changes, crons = _replace_modules(tx, package, definition)
             component = ComponentDiff(
                 diff_type=DiffType(type="modify"),
                 module_diff=module_changes,
                 udf_config_diff=_set_udf_config(tx, package, definition),
                 cron_diff=crons,
-                index_diff=index_diff,
+                # What the whole push changes: by now the new indexes are there already.
+                index_diff=push.schema_change.index_diffs.get("", IndexDiff()),
                 schema_diff=schema_diff,
             )
             return FinishPushResponse(auth_diff=_set_auth(tx, push.app_auth), component_diffs={"": component})
@@ -291,13 +293,10 @@ class PushService:
             declared = deployment.declared_environment(tx)
             check_removed(declared, changes)
             check_declared(declared, variables, only={change.name for change in changes})
-            row = modules.module(tx, AUTH_CONFIG_PATH)
-            text = None if row is None else modules.text_of(tx, row.sha256)
-            if row is None or text is None:
+            if modules.module(tx, AUTH_CONFIG_PATH) is None:
                 return
-            source = _source(row.path, row.sha256, row.environment, text)
             providers = await analyze_auth(
-                self._runner, source, {**variables, **self._built_in(tx)}, self._phase(tx)
+                self._runner, _deployed(tx), {**variables, **self._built_in(tx)}, self._phase(tx)
             )
             _set_auth(tx, providers)
 
@@ -331,6 +330,16 @@ def _sources(tx: Transaction, request: StartPushRequest) -> dict[str, ModuleSour
             raise _not_here("MissingExistingModuleMetadata", f"the content of {claimed.path} is not stored")
         sources[claimed.path] = _source(row.path, row.sha256, row.environment, text)
     return sources
+
+
+def _deployed(tx: Transaction) -> dict[str, ModuleSource]:
+    """Everything that is deployed, with its text."""
+    found = {}
+    for row in modules.all_modules(tx):
+        text = modules.text_of(tx, row.sha256)
+        if text is not None:
+            found[row.path] = _source(row.path, row.sha256, row.environment, text)
+    return found
 
 
 def _not_here(code: str, why: str) -> CvxError:
@@ -466,8 +475,8 @@ def _status(tx: Transaction, schema_id: str) -> SchemaStatus:
     )
 
 
-def _activate_schema(tx: Transaction, schema_id: str | None) -> tuple[Any, SchemaDiff | None]:
-    """Put a validated schema (None: no schema) and its indexes in force; what that changes."""
+def _activate_schema(tx: Transaction, schema_id: str | None) -> SchemaDiff | None:
+    """Put a validated schema (None: no schema) and its indexes in force."""
     old = schemas.active(tx)
     schema: Schema | None = None
     if schema_id is not None:
@@ -508,7 +517,7 @@ def _activate_schema(tx: Transaction, schema_id: str | None) -> tuple[Any, Schem
         schemas.drop_index(tx, item.id)
     schemas.activate(tx, schema_id)
     before, after = (None if s is None else _schema_text(s) for s in (old, schema))
-    return plan.diff, None if before == after else SchemaDiff(previous_schema=before, next_schema=after)
+    return None if before == after else SchemaDiff(previous_schema=before, next_schema=after)
 
 
 def _fingerprint(tx: Transaction) -> object:

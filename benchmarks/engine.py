@@ -174,7 +174,7 @@ async def transfers(db: Database, ids: list[DocumentId], seconds: float, *, hot:
         while time.perf_counter() < until:
             a, b = pick()
 
-            async def body(tx: Transaction) -> None:
+            async def body(tx: Transaction, a: DocumentId = a, b: DocumentId = b) -> None:
                 source, target = tx.get_value(a), tx.get_value(b)
                 assert source is not None and target is not None
                 await asyncio.sleep(0)  # A real function answers from another process.

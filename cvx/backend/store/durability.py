@@ -150,8 +150,8 @@ class Flusher:
             hint="Check the disk, then start the backend again: it recovers from its log.",
             retry_when="time",
         )
-        self._tell()
         self._on_fatal(error)
+        self._tell()
 
 
 def _sync(fd: int) -> None:

@@ -29,6 +29,14 @@ export default defineSchema({
 });
 """
 
+TSCONFIG = """\
+{
+  "compilerOptions": { "target": "ESNext", "lib": ["ES2023", "dom"], "module": "ESNext",
+    "moduleResolution": "Bundler", "strict": true, "skipLibCheck": true, "noEmit": true },
+  "include": ["./**/*"], "exclude": ["./_generated"]
+}
+"""
+
 NOTES = """\
 import { v } from "convex/values";
 import { mutation, query } from "./_generated/server";
@@ -69,6 +77,7 @@ def notes_project(folder: Path) -> Path:
     (folder / "package.json").write_text(
         json.dumps({"name": "notes", "type": "module", "dependencies": {"convex": "1.48.0"}})
     )
+    (folder / "convex" / "tsconfig.json").write_text(TSCONFIG)
     write_schema(folder)
     write_notes(folder, "one")
     return folder

@@ -79,6 +79,8 @@ class Limits:
     function_log_entries_max: int = 5_000
     mutation_attempts_max: int = 100
     session_request_retention_s: float = 14 * 86_400.0
+    session_request_sweep_s: float = 3_600.0
+    session_request_batch_rows: int = 500
 
     # The Deno children that run functions.
     runner_heap_bytes_max: int = 128 * MIB  # V8's heap of one child: the code, and 64 MiB for executions.
@@ -94,7 +96,7 @@ class Limits:
     runner_restarts_max: int = 3
     runner_suspects_max: int = 2  # Run alone at once, after their child died.
     runner_open_realms_max: int = 2
-    runner_open_realm_modules_max: int = 1_000
+    runner_open_realm_functions_max: int = 1_000
     runner_cpu_lease_s: float = 60.0
     runner_start_s: float = 30.0
     runner_stop_s: float = 2.0

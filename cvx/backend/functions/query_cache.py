@@ -65,6 +65,7 @@ class QueryEntry:
         "result_hash",
         "ts",
         "value_json",
+        "weight_bytes",
     )
 
     def __init__(
@@ -101,6 +102,8 @@ class QueryEntry:
         self._watchers: dict[int, Watcher] = {}
         self._cache: QueryCache | None = None
         self._keys: list[_FullKey] = []
+        self.weight_bytes = 0
+        """What it counts for while it is in the cache."""
 
     def valid_at(self, ts: Timestamp) -> bool:
         """Whether running the query at `ts` would give this result again."""
@@ -109,6 +112,10 @@ class QueryEntry:
         if self._invalid_since is not None:
             return ts < self._invalid_since
         return ts == self.ts or self._subscription is not None or self.reads is None
+
+    def serves(self, identity_key: bytes, ts: Timestamp) -> bool:
+        """Whether it may be given to this caller, as the result at `ts`."""
+        return self.valid_at(ts) and (self.identity_key is None or self.identity_key == identity_key)
 
     @property
     def invalid_since(self) -> Timestamp | None:
@@ -158,9 +165,8 @@ class QueryEntry:
             self._subscription.close()
             self._subscription = None
 
-    @property
-    def weight_bytes(self) -> int:
-        keys = sum(len(key.args_json) for key, _ in self._keys)
+    def _weigh(self) -> int:
+        keys = sum([len(key.args_json) for key, _ in self._keys])
         return _ENTRY_BYTES + keys + len(self.value_json or b"") + sum(map(len, self.log_lines))
 
 
@@ -251,6 +257,7 @@ class QueryCache:
             if old is not None:
                 self.forget(old)
             self._entries[full] = entry
+        entry.weight_bytes = entry._weigh()
         self._bytes += entry.weight_bytes
         while self._bytes > self._bytes_max and self._entries:
             self.forget(next(iter(self._entries.values())))

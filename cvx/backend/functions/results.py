@@ -7,14 +7,16 @@ Rule: whether texts are redacted is decided when a result is made, so nothing un
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 from cvx.backend.runner import FunctionFailure, LogLine
 from cvx.errors import CvxError
 from cvx.values import Timestamp, encode
+
+_request_ids = Random()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +131,8 @@ def fingerprint(value_json: bytes | None, error: FunctionError | None, log_lines
 
 
 def new_request_id() -> str:
-    """16 hex digits."""
-    return os.urandom(8).hex()
+    """16 hex digits: a name for people to refer to, not a secret."""
+    return f"{_request_ids.getrandbits(64):016x}"
 
 
 def session_request_id(session_id: str, request_id: int) -> str:

@@ -5,14 +5,12 @@ Source: reference/runtime-and-database.md §4.5 ("near-limit warnings").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from cvx.backend.config import Limits
 from cvx.backend.database import Usage
 from cvx.backend.runner import LogLine
 
 
-def near_limits(usage: Usage, limits: Limits, lines: Sequence[LogLine], now_ms: float) -> list[LogLine]:
+def near_limits(usage: Usage, limits: Limits, now_ms: float) -> list[LogLine]:
     """A line for each limit of which more than 80 % was used."""
     if (
         usage.documents_read * 5 <= limits.documents_read_max * 4

@@ -1,0 +1,193 @@
+"""Running mutations until they commit.
+
+The first attempt runs freely. After a conflict the next one waits for its turn on what it conflicted on
+(database/contention.py), so a hot row makes mutations run one after the other and never makes one fail.
+
+Source: design.md §5.2, §11.10; reference/runtime-and-database.md §4.2; values-and-sync.md §4.6.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cvx.backend.auth import Identity
+from cvx.backend.database import ConflictKey, Database, Snapshot, Transaction
+from cvx.backend.functions.calls import Call, RequestMetadata
+from cvx.backend.functions.checks import check_args, check_callable, parse_args
+from cvx.backend.functions.execution import Execution
+from cvx.backend.functions.function_log import Conflict
+from cvx.backend.functions.results import FunctionError, LoggedLine, MutationResult
+from cvx.backend.model import session_requests
+from cvx.errors import ConflictError, CvxError
+from cvx.values import FunctionPath, Timestamp
+
+Session = tuple[str, int]
+"""A socket's session id and the request's number in it."""
+
+
+@dataclass(slots=True)
+class MutationRequest:
+    """Who wants what done, and how often it had to be tried so far."""
+
+    path: FunctionPath
+    args_json: bytes
+    identity: Identity
+    session: Session | None
+    caller: str
+    public: bool
+    request_id: str
+    on_commit: Callable[[Timestamp], None] | None = None
+    conflicts: int = 0
+    conflict_keys: set[ConflictKey] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What one run came to."""
+
+    tx: Transaction
+    started: float
+    value_json: bytes | None = None
+    error: FunctionError | None = None
+    lines: list[LoggedLine] = field(default_factory=list)
+    user_ms: float = 0.0
+    ts: Timestamp | None = None
+
+
+class MutationRunner:
+    """All mutations of a deployment."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._services = execution.services
+        self._db: Database = execution.services.db
+        self._limits = execution.services.limits
+
+    async def mutation(self, request: MutationRequest) -> MutationResult:
+        """Run it once and commit it; returns when what it says is on disk."""
+        result, durable_ts = await self._until_committed(request)
+        # An error, too, may tell of commits that are not on disk yet.
+        await self._db.durable(durable_ts)
+        return result
+
+    async def _until_committed(self, request: MutationRequest) -> tuple[MutationResult, Timestamp]:
+        while True:
+            started = time.perf_counter()
+            try:
+                if not request.conflicts:
+                    return await self._attempt(request, started)
+                async with self._db.turn(request.conflict_keys, conflicts=request.conflicts):
+                    return await self._attempt(request, started)
+            except ConflictError as conflict:
+                request.conflicts += 1
+                self._record_conflict(request, conflict, started)
+                if request.conflicts >= self._limits.mutation_attempts_max:
+                    raise
+                request.conflict_keys.update(conflict.details["conflict_keys"])
+
+    async def _attempt(self, request: MutationRequest, started: float) -> tuple[MutationResult, Timestamp]:
+        """One run and its commit. The timestamp is what must be durable before anybody hears of the result."""
+        with self._db.snapshot() as snapshot:
+            attempt = _Attempt(self._begin(request, snapshot), started)
+            if request.session is not None:
+                answer = session_requests.lookup(attempt.tx, *request.session)
+                if answer is not None:
+                    return self._replayed(request, answer), snapshot.ts
+            try:
+                await self._run(request, attempt, snapshot)
+            except CvxError as refusal:
+                attempt.value_json, attempt.error = None, self._execution.refusal(refusal)
+            finally:
+                attempt.tx.close()
+        self._record(request, attempt)
+        texts = self._execution.texts(attempt.lines)
+        result = MutationResult(attempt.ts, attempt.value_json, attempt.error, texts, request.request_id)
+        return result, snapshot.ts if attempt.ts is None else attempt.ts
+
+    async def _run(self, request: MutationRequest, attempt: _Attempt, snapshot: Snapshot) -> None:
+        """Run the function in `attempt.tx` and commit that; raises CvxError when it is refused."""
+        path, identity = request.path, request.identity
+        args, args_json = parse_args(path, request.args_json, self._limits)
+        registry = self._services.code(snapshot, path.component)
+        registry.depend_on(attempt.tx.reads, (path.module,))
+        function = check_callable(
+            None if path.is_system else registry.find(path),
+            path,
+            "mutation",
+            public=request.public,
+            internal_allowed=identity.is_admin,
+        )
+        check_args(function, args, args_json, snapshot.catalog.table_names(path.component), self._limits)
+        # A fresh seed for every attempt.
+        metadata = RequestMetadata(request.request_id)
+        call = Call(self._services, attempt.tx, identity, os.urandom(32), metadata)
+
+        def begin_again() -> Transaction:
+            tx = self._begin(request, snapshot)
+            if request.session is not None:
+                session_requests.lookup(tx, *request.session)  # For its ReadSet.
+            return tx
+
+        call, outcome = await self._execution.run(call, function, registry, args_json, begin_again)
+        tx = attempt.tx = call.tx
+        attempt.lines = self._execution.lines(call, outcome)
+        attempt.user_ms = call.user_time_ms
+        attempt.value_json, attempt.error = self._execution.result(function, outcome, tx)
+        if attempt.value_json is None:
+            return
+        if request.session is not None:
+            texts = [line.pretty() for line in attempt.lines]
+            session_requests.record(tx, *request.session, attempt.value_json, texts)
+        attempt.ts = await self._db.commit(tx)
+        if request.on_commit is not None:
+            request.on_commit(attempt.ts)
+
+    def _begin(self, request: MutationRequest, snapshot: Snapshot) -> Transaction:
+        path = request.path
+        return self._db.begin(
+            request.identity, snapshot=snapshot, write_source=path.udf_path, component=path.component
+        )
+
+    def _replayed(self, request: MutationRequest, answer: session_requests.RecordedAnswer) -> MutationResult:
+        if request.on_commit is not None:
+            request.on_commit(answer.ts)
+        lines = [] if self._execution.redacted else answer.log_lines
+        return MutationResult(answer.ts, answer.value_json, None, lines, request.request_id)
+
+    # ----------------------------------------------------------------------------------------------- log
+
+    def _record(self, request: MutationRequest, attempt: _Attempt) -> None:
+        self._execution.record(
+            request.path,
+            "mutation",
+            caller=request.caller,
+            identity=request.identity,
+            request_id=request.request_id,
+            started=attempt.started,
+            user_ms=attempt.user_ms,
+            lines=attempt.lines,
+            error=attempt.error,
+            value_json=attempt.value_json,
+            usage=attempt.tx.usage,
+        )
+
+    def _record_conflict(self, request: MutationRequest, error: ConflictError, started: float) -> None:
+        details = error.details
+        self._execution.record(
+            request.path,
+            "mutation",
+            caller=request.caller,
+            identity=request.identity,
+            request_id=request.request_id,
+            started=started,
+            error=FunctionError(error.message + "\n"),
+            conflict=Conflict(
+                details.get("table"),
+                details.get("document_id"),
+                details.get("write_source"),
+                request.conflicts,
+            ),
+        )

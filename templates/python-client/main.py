@@ -1,4 +1,4 @@
-"""Writes a reading a second and prints every new result of the query: `python main.py [COUNT]`.
+"""Stores a reading a second and shows each new result of the query: `python main.py [COUNT]`.
 
 Needs `pip install -r requirements.txt` and a running `cvx dev` (which writes CONVEX_URL to .env.local).
 """
@@ -6,7 +6,6 @@ Needs `pip install -r requirements.txt` and a running `cvx dev` (which writes CO
 import os
 import random
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -26,21 +25,22 @@ def deployment_url() -> str:
     raise SystemExit("No CONVEX_URL in .env.local: start `cvx dev` first.")
 
 
-def show(client: ConvexClient) -> None:
-    """Print each result as it arrives; the subscription follows the database by itself."""
-    for readings in client.subscribe("readings:latest", {"sensor": SENSOR, "count": 5}):
-        print("latest:", [round(reading["value"], 1) for reading in readings], flush=True)
+def show(readings: list) -> None:
+    print("latest:", [round(reading["value"], 1) for reading in readings], flush=True)
 
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    url = deployment_url()
-    threading.Thread(target=show, args=(ConvexClient(url),), daemon=True).start()
-    writer = ConvexClient(url)
+    client = ConvexClient(deployment_url())
+    # A subscription yields the current result, then every new one, whoever wrote what changed it.
+    subscription = client.subscribe("readings:latest", {"sensor": SENSOR, "count": 5})
+    results = iter(subscription)
+    show(next(results))
     for _ in range(count):
-        writer.mutation("readings:record", {"sensor": SENSOR, "value": random.gauss(20, 2)})
+        client.mutation("readings:record", {"sensor": SENSOR, "value": random.gauss(20, 2)})
+        show(next(results))
         time.sleep(1)
-    time.sleep(0.5)
+    subscription.unsubscribe()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,13 @@ class Chromium:
             assert time.monotonic() < deadline, "Chromium did not start"
             time.sleep(0.05)
         self._base = f"http://127.0.0.1:{port_file.read_text().split()[0]}"
-        self._pages: list[Page] = []
+        self._sockets = ExitStack()
 
     def __enter__(self) -> Chromium:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for page in self._pages:
-            page.close()
+        self._sockets.close()
         self._process.terminate()
         try:
             self._process.wait(10)
@@ -70,9 +70,8 @@ class Chromium:
 
     def open(self, url: str) -> Page:
         target = httpx.put(f"{self._base}/json/new?{url}", timeout=30).json()
-        page = Page(connect(target["webSocketDebuggerUrl"], max_size=None))
-        self._pages.append(page)
-        return page
+        socket = self._sockets.enter_context(connect(target["webSocketDebuggerUrl"], max_size=None))
+        return Page(socket)
 
 
 class Page:
@@ -83,9 +82,6 @@ class Page:
         self._ids = itertools.count(1)
         self.call("Page.enable")
         self.call("Runtime.enable")
-
-    def close(self) -> None:
-        self._socket.close()
 
     def call(self, method: str, **parameters: Any) -> Any:
         """One command of the protocol and its answer; events are passed over."""
@@ -115,7 +111,7 @@ class Page:
         raise AssertionError(f"{what} did not happen; the page shows:\n{self.text()}")
 
     def wait_for_text(self, text: str) -> float:
-        return self.wait_for(f"document.body.innerText.includes({json.dumps(text)})", f"the text {text!r}")
+        return self.wait_for(f"document.body?.innerText.includes({json.dumps(text)})", f"the text {text!r}")
 
     def type_into(self, selector: str, text: str) -> None:
         """Put the cursor into a field and type, as a person does."""

@@ -94,14 +94,16 @@ def write_notes(folder: Path, version: str) -> None:
 class Dev:
     """`with Dev(project) as dev`: started; at the end interrupted, and everything it started is gone."""
 
-    def __init__(self, project: Path, *arguments: str, typecheck: str = "disable") -> None:
+    def __init__(
+        self, project: Path, *arguments: str, typecheck: str = "disable", env: dict[str, str] | None = None
+    ) -> None:
         self.project = project
         self.errors: list[str] = []
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.process = subprocess.Popen(
             [*CVX, "dev", "--json", "--typecheck", typecheck, *arguments],
             cwd=project,
-            env=environment(),
+            env=environment() | (env or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -135,6 +135,7 @@ class TerminalView:
         self._output = output
         self._reporter = TerminalReporter(output)
         self._type_errors = False
+        self._told_unchecked = False
 
     def report(self, event: Event) -> None:
         self._reporter.report(event)
@@ -180,7 +181,9 @@ class TerminalView:
             count = sum(1 for d in result.diagnostics if d.severity == "error")
             output.warn(f"{count} type error{'s' if count != 1 else ''}; the functions run all the same.")
         elif result.status == "unavailable":
-            output.detail(f"Types are not checked: {result.reason}.")
+            if not self._told_unchecked:
+                output.say(f"Types are not checked: {result.reason}. {result.hint or ''}".rstrip())
+            self._told_unchecked = True
         elif self._type_errors:
             output.done(f"{output.clock()} No type errors any more.")
         else:

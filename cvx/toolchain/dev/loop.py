@@ -121,6 +121,7 @@ class DevLoop:
         self._held_logs: list[LoggedCall] | None = None
         self._succeeded = False
         self._failures = 0
+        self._shown_failure: tuple[str, str] | None = None
 
     async def run(self) -> None:
         """Until the first success with `once`/`until_success`, else until cancelled. Raises CvxError."""
@@ -145,19 +146,20 @@ class DevLoop:
         while True:
             try:
                 pushed = await self._once(connecting)
-                error = None
-                self._failures = 0
             except CvxError as failure:
                 error = failure
-            if error is None:
-                self._view.ready(pushed, time.monotonic() - begin)
-                await self._after_success(pushed.build)
+                await self._after_failure(error)
+            else:
+                # A save that changed nothing is no news, except that it cured what was wrong.
+                if pushed.outcome is not None or error is not None:
+                    self._view.ready(pushed, time.monotonic() - begin)
+                    await self._after_success(pushed.build)
+                error, self._failures, self._shown_failure = None, 0, None
                 if self._options.ends:
                     return
-            else:
-                await self._after_failure(error)
             self._release_logs()
-            await self._something_changes(error)
+            if await self._something_changes(error):
+                self._shown_failure = None  # The user did something: answer, even if with the same words.
             begin = time.monotonic()
             connecting = asyncio.create_task(self._connect(), name="connect")
 
@@ -290,10 +292,14 @@ class DevLoop:
         self._failures += 1
         if self._pusher is not None:
             self._pusher.forget()
+        if (error.code, error.message) == self._shown_failure:
+            self._view.report(Notice(f"Tried again; still {error.code}.", "verbose"))
+            return
+        self._shown_failure = (error.code, error.message)
         self._view.failed(error, _cure(error))
 
-    async def _something_changes(self, error: CvxError | None) -> None:
-        """Wait for a reason to try again."""
+    async def _something_changes(self, error: CvxError | None) -> bool:
+        """Wait for a reason to try again; true when it was a file."""
         waits: list[Awaitable[object]] = [
             self._watcher.changed(),
             self._backend_ends(),
@@ -311,6 +317,7 @@ class DevLoop:
                 await _cancelled(task)
         if self._backend is not None and self._backend.is_gone():
             self._pipeline.forget()
+        return tasks[0] in done
 
     def _cures(self, error: CvxError) -> list[Awaitable[object]]:
         refused = "status" in error.details

@@ -42,6 +42,7 @@ class Committer:
     ) -> None:
         self._store = store
         self._clock = clock
+        self._time = asyncio.get_running_loop().time
         self._limits = limits
         self.catalog = catalog
         self.latest_ts: Timestamp = store.latest_ts
@@ -63,14 +64,14 @@ class Committer:
         if shared is None:
             view = self._store.view()
             assert view.ts == self.latest_ts, "a view sees exactly what has been published"
-            now = asyncio.get_running_loop().time()
+            now = self._time()
             shared = self._shared = Snapshot(view.ts, self.catalog, view, now)
             self._open.append(shared)
         return shared.acquire()
 
     def keep_until(self, snapshot: Snapshot, age_s: float) -> None:
         """Let a snapshot grow older than others before it is closed under its holders."""
-        now = asyncio.get_running_loop().time()
+        now = self._time()
         snapshot.opened_s = max(snapshot.opened_s, now + age_s - self._limits.snapshot_age_s)
 
     def expire_snapshots(self, before_s: float) -> None:
@@ -219,9 +220,9 @@ class Committer:
         document_id = None if table is None else str(DocumentId(table.number, internal))
         by = f" by {source}" if source else ""
         return ConflictError(
-            f"Documents read from or written to {name} changed{by} while this mutation was being run and on every "
-            "subsequent retry. A call to this mutation changed the document with ID "
-            f'"{document_id}". See https://docs.convex.dev/error#1',
+            f"Documents read from or written to {name} changed while this mutation was being run and on every "
+            f'subsequent retry. The document with ID "{document_id}" was changed{by}. '
+            "See https://docs.convex.dev/error#1",
             details={
                 "table": None if table is None else table.name,
                 "component": None if table is None else table.component,

@@ -49,16 +49,16 @@ def _compiled(expression: Any, levels_left: int) -> Evaluate:
     if name == "$neg":
         inner = _compiled(operand, levels_left - 1)
         return lambda document: _negated(inner(document))
+    if name not in _COMPARISONS and name not in _ARITHMETIC:
+        raise _malformed(f"'{name[:64]}' is not an operation")
     parts = _list(name, operand)
     if len(parts) != 2:
         raise _malformed(f"{name} has two operands, not {len(parts)}")
     left, right = (_compiled(part, levels_left - 1) for part in parts)
     if name in _COMPARISONS:
         return _comparison(name, left, right)
-    if name in _ARITHMETIC:
-        on_integers, on_floats = _ARITHMETIC[name]
-        return lambda document: _calculated(name[1:], left(document), right(document), on_integers, on_floats)
-    raise _malformed(f"'{name[:64]}' is not an operation")
+    on_integers, on_floats = _ARITHMETIC[name]
+    return lambda document: _calculated(name[1:], left(document), right(document), on_integers, on_floats)
 
 
 def _malformed(why: str) -> CvxError:

@@ -196,7 +196,7 @@ class Committer:
                 "The transaction ran for so long that it can no longer be checked against what changed meanwhile.",
                 details={"table": None, "document_id": None, "write_source": "", "conflict_keys": []},
             )
-        overlap = self.log.first_overlap(tx.reads, since)
+        overlap = self.log.any_overlap(tx.reads, since)
         if overlap is not None:
             raise self._conflict(tx, None, overlap)
 

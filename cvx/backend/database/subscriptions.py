@@ -67,14 +67,12 @@ class Subscriptions:
 
     def add(self, reads: ReadSet, since: Timestamp, callback: OnInvalidate) -> Subscription:
         """Wait for the first commit after `since` that overlaps; when there has been one, `callback` is called
-        before this returns. What is older than the log counts as overlapped."""
+        before this returns. What is older than the log counts as overlapped right after `since`."""
         subscription = Subscription(self, reads, callback)
-        overlap = self._log.first_overlap(reads, since) if self._log.covers(since) else None
+        covered = self._log.covers(since)
+        overlap = self._log.earliest_overlap(reads, since) if covered else since + 1
         if overlap is not None:
-            subscription.tell(overlap.ts)
-            return subscription
-        if not self._log.covers(since):
-            subscription.tell(self._log.last_ts)
+            subscription.tell(overlap)
             return subscription
         self._count += 1
         for index_id, points in reads.points.items():

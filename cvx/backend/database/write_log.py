@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import takewhile
 
 from cvx.backend.database.read_set import CommitChanges, ReadSet
 from cvx.values import KeyRange, Timestamp
@@ -90,8 +91,8 @@ class WriteLog:
         tail = self._tails.get(index_id)
         return tail is not None and tail.newest.get(key, 0) > since
 
-    def first_overlap(self, reads: ReadSet, since: Timestamp) -> Overlap | None:
-        """A change after `since` of something in `reads`, or None. `covers(since)` must hold."""
+    def any_overlap(self, reads: ReadSet, since: Timestamp) -> Overlap | None:
+        """Some change after `since` of something in `reads`, or None. `covers(since)` must hold."""
         if since >= self.last_ts:
             return None
         tails = self._tails
@@ -111,6 +112,14 @@ class WriteLog:
                     ts, key, range = found
                     return self._overlap(index_id, key, ts, range)
         return None
+
+    def earliest_overlap(self, reads: ReadSet, since: Timestamp) -> Timestamp | None:
+        """The first commit after `since` that touched something in `reads`, or None: up to it, what was read
+        holds. `covers(since)` must hold."""
+        if self.any_overlap(reads, since) is None:
+            return None
+        later = list(takewhile(lambda changes: changes.ts > since, reversed(self._commits)))
+        return next(changes.ts for changes in reversed(later) if reads.overlaps(changes) is not None)
 
     def _overlap(self, index_id: int, key: bytes, ts: Timestamp, read: KeyRange | None) -> Overlap:
         source = ""

@@ -26,7 +26,7 @@ def decode_client_message(text: str | bytes) -> ClientMessage:
     """Raises ProtocolError `WSMessageInvalidJson` naming the field that is wrong."""
     try:
         message: ClientMessage = _client_decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ProtocolError(
             "WSMessageInvalidJson", f"The message is not one of the sync protocol: {error}"
         ) from None
@@ -37,7 +37,7 @@ def decode_server_message(text: str | bytes) -> ServerMessage:
     """Raises ProtocolError `WSMessageInvalidJson`."""
     try:
         message: ServerMessage = _server_decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ProtocolError(
             "WSMessageInvalidJson", f"The server sent no message of the sync protocol: {error}"
         ) from None

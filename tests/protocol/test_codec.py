@@ -5,9 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from cvx.errors import CvxError
+from cvx.errors import CvxError, ProtocolError
 from cvx.protocol.calls import CallingClient
-from cvx.protocol.codec import check_supported, parse_path_version, split_transition, takes_chunks
+from cvx.protocol.codec import (
+    check_supported,
+    decode_client_message,
+    decode_server_message,
+    parse_path_version,
+    split_transition,
+    takes_chunks,
+)
 
 
 def test_chunks_end_at_characters_and_join_to_the_whole() -> None:
@@ -61,3 +68,10 @@ def test_version_in_the_path() -> None:
     for text in ("1.48", "latest", "1.48.0/x", ""):
         with pytest.raises(CvxError, match="InvalidClientVersion"):
             parse_path_version(text)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"type":"Event","eventType":"x","event":' + "[" * 100_000])
+def test_bottomless_messages_are_the_senders_fault(text: str) -> None:
+    for decode in (decode_client_message, decode_server_message):
+        with pytest.raises(ProtocolError, match="WSMessageInvalidJson"):
+            decode(text)

@@ -32,5 +32,5 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("script", ["http_client", "live_client"])
 def test_official_client(served: BackendProcess, script: str, version: str) -> None:
     project = npm_project(f"convex-{version}", {"convex": version})
-    out = node_run(HERE / "js" / f"{script}.mjs", project, served.url, served.admin_key)
+    out = node_run(HERE / "js" / f"{script}.mjs", project, served.url, served.admin_key, version)
     assert out.endswith("ok\n")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 from cvx.values import decode_ts
 from tests.live_backend import LiveBackend
@@ -29,12 +29,11 @@ class Socket:
 
     def __init__(self, served: LiveBackend, path: str = "/api/1.48.0/sync", **headers: str) -> None:
         url = served.url.replace("http", "ws", 1) + path
-        self.connection: ClientConnection = connect(
-            url, additional_headers=headers, compression=None, max_size=None
-        )
+        self._context = connect(url, additional_headers=headers, compression=None, max_size=None)
         self.served = served
 
     def __enter__(self) -> Socket:
+        self.connection = self._context.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -212,8 +211,8 @@ def test_client_that_saw_the_future(served: LiveBackend) -> None:
 
 @pytest.mark.parametrize("path", ["/api/1.0/sync", "/api/latest/sync", "/api/0.19.1/sync"])
 def test_versions_that_are_not_served(served: LiveBackend, path: str) -> None:
-    with pytest.raises(InvalidStatus) as caught:
-        Socket(served, path)
+    with pytest.raises(InvalidStatus) as caught, Socket(served, path):
+        pass
     assert caught.value.response.status_code == 400
     assert json.loads(caught.value.response.body or b"")["code"] in (
         "InvalidClientVersion",
@@ -222,8 +221,8 @@ def test_versions_that_are_not_served(served: LiveBackend, path: str) -> None:
 
 
 def test_other_sockets_are_not_found(served: LiveBackend) -> None:
-    with pytest.raises(InvalidStatus) as caught:
-        Socket(served, "/api/elsewhere")
+    with pytest.raises(InvalidStatus) as caught, Socket(served, "/api/elsewhere"):
+        pass
     assert caught.value.response.status_code == 404
 
 
@@ -235,7 +234,7 @@ def test_python_clients_name_themselves(served: LiveBackend) -> None:
 
 
 def test_a_close_is_answered_at_once(served: LiveBackend) -> None:
-    socket = Socket(served)
-    socket.hello()
-    socket.connection.close(1000)
-    assert socket.connection.protocol.close_rcvd is not None
+    with Socket(served) as socket:
+        socket.hello()
+        socket.connection.close(1000)
+        assert socket.connection.protocol.close_rcvd is not None

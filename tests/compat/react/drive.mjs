@@ -106,7 +106,9 @@ function List({ hook = usePaginatedQuery, fn = api.items.page, group, size = 4 }
     h("button", { className: "more", onClick: () => loadMore(size) }));
 }
 
-const paginated = { usePaginatedQuery, ...(usePaginatedQuery_experimental ? { usePaginatedQuery_experimental } : {}) };
+// Before 1.43 the experimental hook, where it exists, started split pages at the beginning (the package's changelog).
+const { version } = await import("convex");
+const paginated = { usePaginatedQuery, ...(Number(version.split(".")[1]) >= 43 ? { usePaginatedQuery_experimental } : {}) };
 for (const [name, hook] of Object.entries(paginated)) {
   await check(`${name}: pages, loadMore, exhausted`, async () => {
     const group = `${name} pages`;

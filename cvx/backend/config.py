@@ -78,13 +78,14 @@ class Limits:
     query_time_validity_s: float = 17.0
     function_log_entries_max: int = 5_000
     mutation_attempts_max: int = 100
+    snapshot_attempts_max: int = 3  # Runs whose snapshot grew too old before they came to an end.
     session_request_retention_s: float = 14 * 86_400.0
     session_request_sweep_s: float = 3_600.0
     session_request_batch_rows: int = 500
 
     # The Deno children that run functions.
     runner_heap_bytes_max: int = 128 * MIB  # V8's heap of one child: the code, and 64 MiB for executions.
-    runner_data_bytes_max: int = 1024 * MIB  # Writable memory of one child, reserved or not (Linux).
+    runner_memory_bytes_max: int = 320 * MIB  # Writable memory a child may take after its start (Linux).
     runner_resident_bytes_max: int = 512 * MIB
     runner_recycle_bytes: int = 96 * MIB
     runner_calls_per_child_max: int = 64  # At once.
@@ -105,6 +106,7 @@ class Limits:
     socket_mutations_pending_max: int = 1_000
     socket_actions_in_flight_max: int = 1_000
     socket_queries_parallel_max: int = 20
+    socket_batch: int = 100  # So many sockets are updated before anything else gets its turn.
     socket_transitions_unsent_max: int = 2
     socket_queries_max: int = 100_000
     socket_messages_waiting_max: int = 2_000  # While a token is checked.

@@ -95,7 +95,8 @@ def test_argument_objects_are_checked_as_a_whole(tmp_path: Path, app: App) -> No
         assert "missing the required field `value`" in missing
         assert "\n\nObject: {}\nValidator: v.object({value: v.float64()})" in missing
         assert "extra field `more`" in await d.query_error("values:echoNumber", {"value": 1, "more": 2})
-        for args in ([], [{}, {}], 5, ["x"], "x"):
+        bad: list[Any] = [[], [{}, {}], 5, ["x"], "x"]
+        for args in bad:
             text = await d.query_error("values:echoNumber", args)
             assert "Expected to receive a single object as the function's argument" in text
         assert await d.query("values:echoNumber", [{"value": 2}]) == 2.0

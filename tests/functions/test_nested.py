@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
 import pytest
 
+from cvx.backend.auth import user_from_attributes
 from tests.functions.deployment import App, Deployment
 from tests.functions.test_calls import run
 
@@ -75,5 +77,55 @@ def test_depth_is_bounded(tmp_path: Path, app: App) -> None:
 def test_nested_queries_see_the_transaction(tmp_path: Path, app: App) -> None:
     async def body(d: Deployment) -> None:
         assert await d.mutation("nested:seesOwnWrites") is True
+
+    run(tmp_path, app, body)
+
+
+def test_a_nested_call_may_have_a_budget_of_its_own(tmp_path: Path, app: App) -> None:
+    async def body(d: Deployment) -> None:
+        assert await d.mutation("nested:withBudget", {"count": 3}) == ""
+        assert len(await d.query("nested:listTags")) == 8
+        message = await d.mutation("nested:withBudget", {"count": 4})
+        assert "Too many documents written" in message and "limit: 3" in message
+        assert len(await d.query("nested:listTags")) == 13
+
+    run(tmp_path, app, body)
+
+
+def test_a_stale_query_sees_the_beginning_of_the_transaction(tmp_path: Path, app: App) -> None:
+    async def body(d: Deployment) -> None:
+        assert await d.mutation("nested:staleQuery") == {"stale": [], "fresh": ["pending"]}
+
+    run(tmp_path, app, body)
+
+
+def test_the_commit_timestamp_is_filled_in_at_the_commit(tmp_path: Path, app: App) -> None:
+    async def body(d: Deployment) -> None:
+        result = await d.mutate("nested:withCommitTs")
+        assert result.value_json is not None and result.ts is not None
+        document = await d.query("behaviour:getAny", {"id": json.loads(result.value_json)})
+        encoded = base64.b64encode(result.ts.to_bytes(8, "little")).decode()
+        assert document["at"] == {"$integer": encoded}
+        text = await d.mutation_error("nested:returnCommitTs")
+        assert "commit timestamp" in text
+
+    run(tmp_path, app, body)
+
+
+def test_a_limit_ends_the_whole_stack_of_calls(tmp_path: Path, app: App) -> None:
+    async def body(d: Deployment) -> None:
+        text = await d.mutation_error("nested:catchesEndless")
+        assert text.startswith("Function execution timed out (maximum duration: 1s)"), text
+        assert await d.query("nested:listTags") == []
+
+    run(tmp_path, app, body)
+
+
+def test_what_a_nested_function_looked_at_counts_for_its_caller(tmp_path: Path, app: App) -> None:
+    async def body(d: Deployment) -> None:
+        assert (await d.entry("nested:nestedNow")).expires_at is not None
+        ada = user_from_attributes({"issuer": "i", "subject": "ada"})
+        assert (await d.query("nested:nestedWhoami", identity=ada))["subject"] == "ada"
+        assert await d.query("nested:nestedWhoami") is None
 
     run(tmp_path, app, body)

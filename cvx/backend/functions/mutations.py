@@ -41,6 +41,7 @@ class MutationRequest:
     request_id: str
     on_commit: Callable[[Timestamp], None] | None = None
     conflicts: int = 0
+    expired: int = 0
     conflict_keys: set[ConflictKey] = field(default_factory=set)
 
 
@@ -87,6 +88,11 @@ class MutationRunner:
                 if request.conflicts >= self._limits.mutation_attempts_max:
                     raise
                 request.conflict_keys.update(conflict.details["conflict_keys"])
+            except CvxError as error:
+                # It took so long to get a place to run that its snapshot is gone: nothing is decided yet.
+                request.expired += 1
+                if error.kind != "out_of_retention" or request.expired >= self._limits.snapshot_attempts_max:
+                    raise
 
     async def _attempt(self, request: MutationRequest, started: float) -> tuple[MutationResult, Timestamp]:
         """One run and its commit. The timestamp is what must be durable before anybody hears of the result."""

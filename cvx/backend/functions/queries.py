@@ -85,8 +85,16 @@ class QueryRunner:
             return entry
         if snapshot is not None:
             return await self._run_shared(request, key, args, identity_key, snapshot)
-        with self._db.snapshot() as latest:
-            return await self._run_shared(request, key, args, identity_key, latest)
+        expired = 0
+        while True:
+            try:
+                with self._db.snapshot() as latest:
+                    return await self._run_shared(request, key, args, identity_key, latest)
+            except CvxError as error:
+                # It took so long to get a place to run that its snapshot is gone: a newer one is as good.
+                expired += 1
+                if error.kind != "out_of_retention" or expired >= self._limits.snapshot_attempts_max:
+                    raise
 
     async def _run_shared(
         self,

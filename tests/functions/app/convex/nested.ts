@@ -98,3 +98,78 @@ export const seesOwnWrites = mutation({
     return (await ctx.runQuery("nested:tags" as any, {})).includes("own");
   },
 });
+
+export const insertMany = internalMutation({
+  args: { count: v.number() },
+  handler: async (ctx, { count }) => {
+    for (let i = 0; i < count; i++) await ctx.db.insert("anything", { tag: `many${i}` });
+  },
+});
+
+// A nested call with a budget of its own: it may exceed that and its caller may go on.
+export const withBudget = mutation({
+  args: { count: v.number() },
+  handler: async (ctx, { count }) => {
+    let message = "";
+    try {
+      await ctx.runMutation("nested:insertMany" as any, { count }, { transactionLimits: { documentsWritten: 3 } } as any);
+    } catch (error: any) {
+      message = error.message;
+    }
+    await ctx.runMutation("nested:insertMany" as any, { count: 5 });
+    return message;
+  },
+});
+
+export const staleQuery = mutation({
+  args: {},
+  handler: async (ctx) => {
+    await ctx.db.insert("anything", { tag: "pending" });
+    const stale = await ctx.runQuery("nested:tags" as any, {}, { useStaleSnapshot: true } as any);
+    const fresh = await ctx.runQuery("nested:tags" as any, {});
+    return { stale, fresh };
+  },
+});
+
+export const withCommitTs = mutation({
+  args: {},
+  handler: async (ctx) => {
+    const id = await ctx.db.insert("anything", { tag: "ts", at: (ctx.db as any).vars.commitTs });
+    await ctx.runMutation("nested:keep" as any, { value: (ctx.db as any).vars.commitTs });
+    return id;
+  },
+});
+export const keep = internalMutation({
+  args: { value: v.any() },
+  handler: async (ctx, { value }) => {
+    await ctx.db.insert("anything", { tag: "kept", value });
+    return value;
+  },
+});
+export const returnCommitTs = mutation({ args: {}, handler: async (ctx) => (ctx.db as any).vars.commitTs });
+
+export const endless = internalQuery({
+  args: {},
+  handler: async () => {
+    for (;;) {}
+  },
+});
+export const catchesEndless = mutation({
+  args: {},
+  handler: async (ctx) => {
+    await ctx.db.insert("anything", { tag: "never" });
+    try {
+      await ctx.runQuery("nested:endless" as any, {});
+    } catch {
+      return "caught";
+    }
+  },
+});
+export const nestedNow = query({
+  args: {},
+  handler: async (ctx) => await ctx.runQuery("behaviour:now" as any, {}),
+});
+export const nestedWhoami = query({
+  args: {},
+  handler: async (ctx) => await ctx.runQuery("behaviour:whoami" as any, {}),
+});

@@ -204,6 +204,8 @@ def with_optional_values(argv: Sequence[str]) -> list[str]:
 def run(argv: Sequence[str]) -> int:
     """Run one command line; the exit code. Never raises, never ends the process."""
     plain = list(argv[: argv.index("--")] if "--" in argv else argv)
+    if "--json" in plain and "--help" in plain:  # Help as data is what `cvx help … --json` answers.
+        argv = ["help", *(word for word in plain if not word.startswith("-")), "--json"]
     output = Output(
         json_mode="--json" in plain, quiet="--quiet" in plain or "-q" in plain, color=_color(plain)
     )

@@ -186,22 +186,32 @@ def command(
             finally:
                 context.output.clear_status()
 
-        parameters = [
-            inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
-        ]
+        parameters = [_CONTEXT_PARAMETER]
         parameters += [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in own]
-        parameters += [
-            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for key, (annotation, default) in extra.items()
-        ]
-        # Typer reads the signature; plain objects in it spare it from resolving names in this module.
-        invoke.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        invoke.__annotations__ = {p.name: p.annotation for p in parameters}
+        _sign(invoke, [*parameters, *_keyword_parameters(extra)])
         invoke.__doc__ = function.__doc__
         app.command(name, cls=CvxCommand, epilog="\n".join(examples), hidden=hidden)(invoke)
         return function
 
     return register
+
+
+_CONTEXT_PARAMETER = inspect.Parameter(
+    "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+)
+
+
+def _keyword_parameters(options: dict[str, tuple[Any, Any]]) -> list[inspect.Parameter]:
+    return [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for key, (annotation, default) in options.items()
+    ]
+
+
+def _sign(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
+    """Give a function the signature Typer reads; objects in it spare Typer from resolving names."""
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
 
 
 def group(help_text: str) -> typer.Typer:
@@ -215,8 +225,11 @@ def group(help_text: str) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
 
-    @app.callback(help=help_text)
-    def noun() -> None:
-        """Keeps Typer from taking a group of one command for that command."""
+    def noun(ctx: typer.Context, **options: Any) -> None:
+        """Options between the noun and its command count like those before and after."""
+        inherited = ctx.obj if isinstance(ctx.obj, GlobalOptions) else GlobalOptions()
+        ctx.obj = inherited.merged(**options)
 
+    _sign(noun, [_CONTEXT_PARAMETER, *_keyword_parameters(GLOBAL_PARAMETERS)])
+    app.callback(help=help_text)(noun)
     return app

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -57,11 +57,13 @@ def test_version_as_text_and_json(tmp_path: Path) -> None:
     assert cvx("--version", "--json", cwd=tmp_path).envelope()["data"] == {"version": __version__}
 
 
-@pytest.mark.parametrize(("argument", "limit_s"), [("--version", 0.15), ("--help", 0.15)])
-def test_answers_within_150_ms(argument: str, limit_s: float) -> None:
-    times = []
-    for _ in range(7):
-        begin = time.perf_counter()
+@pytest.mark.parametrize("argument", ["--version", "--help"])
+def test_answers_within_150_ms_of_work(argument: str) -> None:
+    """Processor time, which other programs on the machine cannot stretch."""
+    seconds = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([*CVX, argument], env=environment(), capture_output=True, check=True)
-        times.append(time.perf_counter() - begin)
-    assert min(times) <= limit_s, f"{argument} took {min(times) * 1000:.0f} ms at best"
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert min(seconds) <= 0.15, f"{argument} took {min(seconds) * 1000:.0f} ms at best"

@@ -28,6 +28,7 @@ def codegen(
     ] = False,
 ) -> None:
     """Write _generated/ without a backend."""
+    context.output.status("Generating types")
     from cvx.toolchain.dev import generate_types
 
     result = generate_types(context.project, context.reporter, dry_run=dry_run, init=init)

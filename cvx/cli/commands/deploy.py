@@ -52,6 +52,7 @@ def deploy(
     ] = None,
 ) -> None:
     """Push the project to a deployment, all or nothing."""
+    context.output.status("Preparing")
     one_of("--typecheck", typecheck, ("try", "enable", "disable"))
     one_of("--codegen", codegen, ("enable", "disable"))
     begin = time.monotonic()

@@ -62,6 +62,7 @@ def dev(
     ] = None,
 ) -> None:
     """Start or adopt the local backend, push, regenerate types, watch, show logs."""
+    context.output.status("Starting")  # Before the imports: they are the first thing that takes time.
     from cvx.toolchain.dev import DevOptions, develop
     from cvx.toolchain.dev.loop import TailLogs, TypecheckMode
 
@@ -79,7 +80,6 @@ def dev(
         tail_logs=tail_logs,  # type: ignore[arg-type]
         port=port,
     )
-    context.output.status("Starting")
     project = context.project
     selection = context.selection
     deployment = None if selection.is_local else selection.require()

@@ -40,6 +40,7 @@ class OfficialCli:
             "PATH": os.environ["PATH"],
             "HOME": str(app / ".home"),
             "NO_COLOR": "1",
+            "CI": "1",  # The CLI's own switch for not reporting to its makers.
             "CONVEX_SELF_HOSTED_URL": backend.url,
             "CONVEX_SELF_HOSTED_ADMIN_KEY": backend.admin_key,
         }

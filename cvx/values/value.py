@@ -167,8 +167,8 @@ def value_too_large(size: int) -> CvxError:
     )
 
 
-def check_document(fields: dict[str, Any]) -> None:
-    """Raise CvxError unless `fields` may be stored as a document.
+def check_document(fields: dict[str, Any]) -> int:
+    """The weight of a document; raises CvxError unless `fields` may be stored as one.
 
     `_id` and `_creationTime` may be present or absent; absent ones count with their usual size. Codes: those
     of `check_value`, ValueTooLargeError above 1 MiB, InvalidDocumentError for deeper nesting than 16 and for
@@ -203,6 +203,7 @@ def check_document(fields: dict[str, Any]) -> None:
                 f"Field '{name}' starts with an underscore, which is reserved for system fields.",
                 hint="Rename the field.",
             )
+    return size
 
 
 def _checked_size(value: Any, levels_left: int) -> int:

@@ -52,7 +52,7 @@ class MemoryStore:
         self._log: list[LogEntry] = []
         self._globals: dict[str, bytes] = {}
 
-    def view(self) -> MemoryView:
+    def view(self, *, detached: bool = False) -> MemoryView:
         return MemoryView(self.latest_ts, self._documents, self._entries)
 
     def append(self, record: CommitRecord) -> None:

@@ -66,7 +66,8 @@ class Mirror:
             self.real.append_many(records)
             self.model.append_many(records)
         elif choice < 0.8:
-            self.compare(self.real.view(), self.model.view(), close=True)
+            detached = self.random.random() < 0.3
+            self.compare(self.real.view(detached=detached), self.model.view(), close=True)
         elif choice < 0.9:
             if len(self.views) < 5:
                 self.views.append((self.real.view(), self.model.view()))

@@ -90,7 +90,7 @@ class _Run:
 
 def _read_run(store: Store, limits: Limits, table: TableInfo, index: IndexInfo, cursor: bytes) -> _Run:
     entries: list[EntryChange] = []
-    view = store.view()
+    view = store.view(detached=True)
     try:
         for _ in range(_RUN_BATCHES):
             rows = view.scan_table(

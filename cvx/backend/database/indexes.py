@@ -48,6 +48,14 @@ class IndexInfo:
         """Whether the store keeps entries for it (by_id is the table itself; search and vectors come later)."""
         return bool(self.paths)
 
+    def keeps_place(self, old: dict[str, Any], new: dict[str, Any]) -> bool:
+        """Whether a change surely leaves the key as it is: a patch keeps the very objects it does not set."""
+        for path in self.paths:
+            name = path[0]
+            if old.get(name, UNDEFINED) is not new.get(name, UNDEFINED):
+                return False
+        return True
+
     @property
     def is_database(self) -> bool:
         """Whether queries scan it in order."""

@@ -54,7 +54,7 @@ def _look(
 ) -> Misfit | None:
     numbers = catalog.table_names(info.component)
     tables = [table for name in names if (table := catalog.table(info.component, name)) is not None]
-    view = store.view()
+    view = store.view(detached=True)
     try:
         progress.total = sum(view.count(table.table_id) for table in tables)
         for table in tables:

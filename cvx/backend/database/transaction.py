@@ -59,7 +59,6 @@ from cvx.values import (
     new_internal_id,
     next_float,
     prefix_range,
-    size_of,
 )
 
 if TYPE_CHECKING:
@@ -451,8 +450,10 @@ class Transaction:
         info = self._table_to_write(table, component, privileged)
         id = DocumentId(info.number, new_internal_id(self.begin_time // 1_000_000, os.urandom))
         document = {**fields, "_creationTime": self._next_creation_time(), "_id": str(id)}
+        size = self._check_fields(info, document)
         self._reads.add_point(info.table_id, id.internal)
-        self._put(info, PendingWrite(info, id, None, None, None, document, *_stored(document)))
+        self.writes.put(PendingWrite(info, id, None, None, None, document, encode(document), size))
+        self._follow_catalog(info, id, document)
         return id
 
     def patch(
@@ -515,11 +516,9 @@ class Transaction:
             raise CvxError("InvalidIdError", f"Cannot change the '_id' of document {id}.")
         if new.get("_creationTime") != old["_creationTime"]:
             raise CvxError("InvalidCreationTimeError", f"Cannot change the '_creationTime' of document {id}.")
-        new_raw, new_size = _stored(new)
-        if new_raw == target.raw:
-            return
-        self._check_fields(target.table, new, new_size)
-        self._put_over(target, new, new_raw, new_size)
+        new_raw = encode(new)
+        if new_raw != target.raw:
+            self._put_over(target, new, new_raw, self._check_fields(target.table, new))
 
     def _put_over(
         self, target: _Target, new: dict[str, Any] | None, new_raw: bytes | None, new_size: int
@@ -534,19 +533,15 @@ class Transaction:
         self.writes.put(write)
         self._follow_catalog(target.table, target.id, new)
 
-    def _put(self, info: TableInfo, write: PendingWrite) -> None:
-        assert write.new is not None
-        self._check_fields(info, write.new, write.new_size)
-        self.writes.put(write)
-        self._follow_catalog(info, write.id, write.new)
-
-    def _check_fields(self, info: TableInfo, document: dict[str, Any], size: int) -> None:
-        check_document(document)
+    def _check_fields(self, info: TableInfo, document: dict[str, Any]) -> int:
+        """The document's weight, once it may be written and is counted."""
+        size = check_document(document)
         self._depend_on_indexes(info)
         if not info.is_system:
             self._reads.add(SCHEMAS_TABLE.table_id, FULL_RANGE)
             check_write(self, info, document)
         self._meter.write(size, system=info.is_system)
+        return size
 
     def _depend_on_indexes(self, info: TableInfo) -> None:
         """A write makes entries in the indexes it knows of; a new one since the snapshot is a conflict."""
@@ -602,10 +597,6 @@ def _document(raw: bytes) -> dict[str, Any]:
     value = decode(raw, internal=True)  # A pending write may hold the placeholder of its commit's timestamp.
     assert isinstance(value, dict), "documents are objects"
     return value
-
-
-def _stored(document: dict[str, Any]) -> tuple[bytes, int]:
-    return encode(document), size_of(document)
 
 
 def _no_index(table: str, index: str) -> CvxError:

@@ -207,7 +207,10 @@ class WriteSet:
                 index_id = index.index_id
                 touched = keys.setdefault(index_id, [])
                 old_key = None if old is None else key_of(index, old, internal)
-                new_key = None if new is None else key_of(index, new, internal)
+                if old is not None and new is not None and index.keeps_place(old, new):
+                    new_key = old_key
+                else:
+                    new_key = None if new is None else key_of(index, new, internal)
                 if old_key is not None:
                     touched.append(old_key)
                 if old_key != new_key:

@@ -109,8 +109,8 @@ class Store(Protocol):
     @property
     def latest_ts(self) -> Timestamp: ...
 
-    def view(self) -> StoreView:
-        """The store as of now."""
+    def view(self, *, detached: bool = False) -> StoreView:
+        """The store as of now. `detached`: for long reading on another thread."""
         ...
 
     def append(self, record: CommitRecord) -> None:

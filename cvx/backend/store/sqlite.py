@@ -1,6 +1,8 @@
 """The store in one SQLite file, in WAL mode.
 
-One connection writes; views are read transactions on connections from a small pool. Tables:
+One connection writes. A view begins as a promise: it reads on the writer's own connection, whose cache is always
+warm, until something is about to be written; then it is settled as a read transaction of its own on a connection
+from a small pool. So a transaction that no commit comes between costs no view at all. Tables:
 
     documents(id, table_id, internal, ts, size, checksum, document)   the current documents
     entries(index_id, key, document_id)                               the current index entries
@@ -23,6 +25,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from cvx.backend.config import Limits
@@ -86,7 +89,12 @@ class SqliteStore:
         self._mark = mark
         self._writer = connect(path, limits.page_cache_bytes)
         self._write = threading.Lock()  # Uncontended: writes take turns in the committer's queue.
-        self._views: list[sqlite3.Connection] = []
+        self.live_lock = (
+            threading.Lock()
+        )  # Held for microseconds: to read live, to settle, to begin and end a write.
+        self._live: list[SqliteView] = []
+        self._is_writing = False
+        self._readers: list[sqlite3.Connection] = []
         self._closed = False
         row = self._writer.execute(_LATEST).fetchone()
         self._latest_ts: Timestamp = row[0] if row else 0
@@ -103,40 +111,71 @@ class SqliteStore:
     def latest_ts(self) -> Timestamp:
         return self._latest_ts
 
-    def view(self) -> SqliteView:
+    def view(self, *, detached: bool = False) -> SqliteView:
+        if not detached:
+            with self.live_lock:
+                if not self._is_writing:
+                    view = SqliteView(self, None, self._latest_ts)
+                    self._live.append(view)
+                    return view
+        connection, ts = self._begin_reading()
+        return SqliteView(self, connection, ts)
+
+    def _reader(self) -> sqlite3.Connection:
         try:
-            connection = self._views.pop()
+            return self._readers.pop()
         except IndexError:
             connection = connect(self._path, self._limits.page_cache_bytes // 4)
             connection.execute("PRAGMA query_only=1")
+            return connection
+
+    def _begin_reading(self) -> tuple[sqlite3.Connection, Timestamp]:
+        connection = self._reader()
         with _reading():
             connection.execute("BEGIN")
-            row = connection.execute(_LATEST).fetchone()  # The first read fixes what this view sees.
-        return SqliteView(self, connection, row[0] if row else 0)
+            row = connection.execute(_LATEST).fetchone()  # The first read fixes what this connection sees.
+        return connection, row[0] if row else 0
+
+    def read_live(self, view: SqliteView, sql: str, parameters: tuple[object, ...]) -> list[Any]:
+        """Run a view's query on the writer's connection. For SqliteView, under `live_lock`."""
+        assert view in self._live and not self._is_writing
+        return self._writer.execute(sql, parameters).fetchall()
+
+    def forget(self, view: SqliteView) -> None:
+        """A live view is closed."""
+        with self.live_lock:
+            if view in self._live:
+                self._live.remove(view)
 
     def give_back(self, connection: sqlite3.Connection) -> None:
         """Keep a view's connection for the next view."""
         with contextlib.suppress(sqlite3.Error):
-            connection.execute("COMMIT")
-            if not self._closed and len(self._views) < self._limits.idle_views_max:
-                self._views.append(connection)
+            if connection.in_transaction:
+                connection.execute("COMMIT")
+            if not self._closed and len(self._readers) < self._limits.idle_views_max:
+                self._readers.append(connection)
                 return
         connection.close()
 
+    def _read(self, sql: str, parameters: tuple[object, ...]) -> list[Any]:
+        """One query on the latest state, beside whatever is being written."""
+        connection = self._reader()
+        try:
+            with _reading():
+                return connection.execute(sql, parameters).fetchall()
+        finally:
+            self.give_back(connection)
+
     def log(self, since: Timestamp, limit: int) -> list[LogEntry]:
         select = "SELECT ts, table_id, internal, document, previous_ts FROM log WHERE ts > ? "
-        with _reading():
-            rows = self._writer.execute(select + "ORDER BY ts, seq LIMIT ?", (since, limit)).fetchall()
-            if len(rows) == limit:  # Perhaps in the middle of a commit: complete it.
-                last = rows[-1][0]
-                whole = select + "AND ts <= ? ORDER BY ts, seq"
-                rows = self._writer.execute(whole, (since, last)).fetchall()
+        rows = self._read(select + "ORDER BY ts, seq LIMIT ?", (since, limit))
+        if len(rows) == limit:  # Perhaps in the middle of a commit: complete it.
+            rows = self._read(select + "AND ts <= ? ORDER BY ts, seq", (since, rows[-1][0]))
         return [LogEntry(*row) for row in rows]
 
     def get_global(self, name: str) -> bytes | None:
-        with _reading():
-            row = self._writer.execute("SELECT value FROM globals WHERE name=?", (name,)).fetchone()
-        return None if row is None else bytes(row[0])
+        rows = self._read("SELECT value FROM globals WHERE name=?", (name,))
+        return bytes(rows[0][0]) if rows else None
 
     def table_ids(self) -> list[int]:
         return self._leading("documents", "table_id")
@@ -147,13 +186,12 @@ class SqliteStore:
     def _leading(self, table: str, column: str) -> list[int]:
         """The distinct values of a key's first column, by one seek for each."""
         found: list[int] = []
-        with _reading():
-            while True:
-                sql = f"SELECT min({column}) FROM {table} WHERE {column} > ?"
-                (value,) = self._writer.execute(sql, (found[-1] if found else -1,)).fetchone()
-                if value is None:
-                    return found
-                found.append(value)
+        while True:
+            sql = f"SELECT min({column}) FROM {table} WHERE {column} > ?"
+            ((value,),) = self._read(sql, (found[-1] if found else -1,))
+            if value is None:
+                return found
+            found.append(value)
 
     def size_bytes(self) -> int:
         files = (self._path, self._path.with_name(self._path.name + "-wal"))
@@ -166,13 +204,13 @@ class SqliteStore:
 
     def append_many(self, records: Sequence[CommitRecord]) -> None:
         ts = self._latest_ts
+        for record in records:
+            assert record.ts > ts, "timestamps of commits must increase"
+            ts = record.ts
         rows = 0
-        with self._writing() as writer:
+        with self._writing(ts) as writer:
             for record in records:
-                assert record.ts > ts, "timestamps of commits must increase"
-                ts = record.ts
                 rows += self._apply(writer, record)
-        self._latest_ts = ts
         self._flusher.wrote(ts)
         self._checkpointer.wrote(rows)
 
@@ -259,25 +297,48 @@ class SqliteStore:
         return gone
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction: committed at the end, undone by any error, fatal when neither can be known."""
+    def _writing(self, latest_ts: Timestamp | None = None) -> Iterator[sqlite3.Connection]:
+        """A write transaction: committed at the end, undone by any error, fatal when neither can be known.
+
+        `latest_ts`: the timestamp of what is written, when it is a commit.
+        """
         if self._flusher.failure is not None:
             raise self._flusher.failure
         with self._write:
-            writer = self._writer
+            self._settle()
             try:
-                writer.execute("BEGIN IMMEDIATE")
-                yield writer
-                writer.execute("COMMIT")
-            except BaseException as error:
-                try:
-                    if writer.in_transaction:
-                        writer.execute("ROLLBACK")
-                except sqlite3.Error as second:
-                    self._flusher.fail(second)
-                if isinstance(error, sqlite3.Error):
-                    raise _store_error(error) from error
-                raise
+                yield from self._in_transaction()
+                if latest_ts is not None:
+                    self._latest_ts = latest_ts
+            finally:
+                with self.live_lock:
+                    self._is_writing = False
+
+    def _settle(self) -> None:
+        """Give every live view a read transaction of its own, before anything changes."""
+        with self.live_lock:
+            for view in self._live:
+                connection, ts = self._begin_reading()
+                assert ts == view.ts, "a live view is of the latest state"
+                view.settle(connection)
+            self._live.clear()
+            self._is_writing = True
+
+    def _in_transaction(self) -> Iterator[sqlite3.Connection]:
+        writer = self._writer
+        try:
+            writer.execute("BEGIN IMMEDIATE")
+            yield writer
+            writer.execute("COMMIT")
+        except BaseException as error:
+            try:
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
+            except sqlite3.Error as second:
+                self._flusher.fail(second)
+            if isinstance(error, sqlite3.Error):
+                raise _store_error(error) from error
+            raise
 
     # --------------------------------------------------------------------------------------------- durability
 
@@ -296,9 +357,9 @@ class SqliteStore:
         try:
             self._flusher.close()
         finally:
-            for connection in self._views:
+            for connection in self._readers:
                 connection.close()
-            self._views.clear()
+            self._readers.clear()
             if self._flusher.failure is None:
                 with contextlib.suppress(
                     sqlite3.Error
@@ -310,27 +371,42 @@ class SqliteStore:
 
 
 class SqliteView:
-    """A `StoreView`: one open read transaction."""
+    """A `StoreView`: live (on the writer's connection), settled (on one of its own), or closed."""
 
-    __slots__ = ("_connection", "_store", "ts")
+    __slots__ = ("_connection", "_is_open", "_store", "ts")
 
-    def __init__(self, store: SqliteStore, connection: sqlite3.Connection, ts: Timestamp) -> None:
+    def __init__(self, store: SqliteStore, connection: sqlite3.Connection | None, ts: Timestamp) -> None:
         self._store = store
-        self._connection: sqlite3.Connection | None = connection
+        self._connection = connection
+        self._is_open = True
         self.ts = ts
 
-    def get(self, table_id: int, internal: bytes) -> StoredDocument | None:
-        connection = self._open()
+    def settle(self, connection: sqlite3.Connection) -> None:
+        """Read from here on; called by the store before it changes anything."""
+        self._connection = connection
+
+    def _fetch(self, sql: str, parameters: tuple[object, ...]) -> list[Any]:
+        if not self._is_open:
+            raise _too_old()
         try:
-            row = connection.execute(
-                "SELECT document, size, ts, checksum FROM documents WHERE table_id=? AND internal=?",
-                (table_id, internal),
-            ).fetchone()
+            connection = self._connection
+            if connection is None:
+                with self._store.live_lock:
+                    connection = self._connection  # It may have been settled at this very moment.
+                    if connection is None:
+                        return self._store.read_live(self, sql, parameters)
+            return connection.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
             raise _store_error(error) from error
-        if row is None:
+
+    def get(self, table_id: int, internal: bytes) -> StoredDocument | None:
+        rows = self._fetch(
+            "SELECT document, size, ts, checksum FROM documents WHERE table_id=? AND internal=?",
+            (table_id, internal),
+        )
+        if not rows:
             return None
-        document, size, ts, checksum = row
+        document, size, ts, checksum = rows[0]
         if crc32(document) != checksum:
             raise _damaged(internal)
         return StoredDocument(document, size, ts)
@@ -354,40 +430,36 @@ class SqliteView:
         )
 
     def _rows(self, sql: str, parameters: tuple[object, ...]) -> list[Row]:
-        connection = self._open()
-        try:
-            found = connection.execute(sql, parameters).fetchall()
-        except sqlite3.Error as error:
-            raise _store_error(error) from error
         rows = []
-        for key, internal, document, size, checksum in found:
+        for key, internal, document, size, checksum in self._fetch(sql, parameters):
             if document is None or crc32(document) != checksum:
                 raise _damaged(key if internal is None else internal)
             rows.append(Row(key, internal, document, size))
         return rows
 
     def count(self, table_id: int) -> int:
-        with _reading():
-            row = (
-                self._open().execute("SELECT documents FROM counts WHERE table_id=?", (table_id,)).fetchone()
-            )
-        return row[0] if row else 0
+        rows = self._fetch("SELECT documents FROM counts WHERE table_id=?", (table_id,))
+        return rows[0][0] if rows else 0
 
     def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        if self._connection is None:
+            self._store.forget(self)
+        if self._connection is not None:  # Also when it was settled while it was being forgotten.
+            connection, self._connection = self._connection, None
             self._store.give_back(connection)
 
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise CvxError(
-                "SnapshotTooOld",
-                "The transaction has been open for so long that its snapshot is no longer readable.",
-                kind="out_of_retention",
-                hint="Do less in one function, or run it again.",
-                retry_when="time",
-            )
-        return self._connection
+
+def _too_old() -> CvxError:
+    return CvxError(
+        "SnapshotTooOld",
+        "The transaction has been open for so long that its snapshot is no longer readable.",
+        kind="out_of_retention",
+        hint="Do less in one function, or run it again.",
+        retry_when="time",
+    )
 
 
 def connect(path: Path, cache_bytes: int) -> sqlite3.Connection:

@@ -7,7 +7,10 @@ import hashlib
 import json
 import os
 import re
+import signal
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -372,3 +375,20 @@ def test_a_change_right_after_an_answer_is_seen(chat: App) -> None:
         chat.write({"convex/messages.ts": f"{MESSAGES}export const number = {number};\n"})
         seen.add(chat.bundle().digest())
     assert len(seen) == 9
+
+
+def test_a_build_can_be_given_up(chat: App) -> None:
+    chat.bundle()
+    process = chat.bundler._process
+    assert process is not None
+    # A stopped process answers nothing: the build can only end by being given up.
+    process.send_signal(signal.SIGSTOP)
+    with ThreadPoolExecutor() as threads:
+        building = threads.submit(chat.bundle)
+        time.sleep(0.2)
+        assert not building.done()
+        chat.bundler.close()
+        with pytest.raises(CvxError) as caught:
+            building.result(timeout=10)
+    assert caught.value.code == "BundlerFailed"
+    assert process.poll() is not None

@@ -17,148 +17,26 @@
 
 import { createHash } from "node:crypto";
 import { readdirSync, statSync } from "node:fs";
-import { readFile } from "node:fs/promises";
-import { builtinModules } from "node:module";
 import path from "node:path";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
+import { evaluate } from "./bundler_definitions.js";
+import {
+  asyncHooks,
+  builtins,
+  componentDependencies,
+  definitionImports,
+  externals,
+  serverOnly,
+  virtualConfig,
+  wasm,
+} from "./bundler_plugins.js";
 
 const esbuild = (await import(pathToFileURL(Deno.args[0]).href)).default;
 
 const REREADS_MAX = 3;
 const REREAD_PAUSE_MS = 50;
 const CLOCK_GRAIN_MS = 20; // File systems stamp changes with a clock that ticks every few milliseconds.
-const CONFIG_IMPORT = /convex\.config/;
-const VIRTUAL_CONFIG = 'import { defineApp } from "convex/server";\nexport default defineApp();\n';
-
-// ---------------------------------------------------------------- plugins
-
-/** `server-only` marks a module for a framework's bundler; for functions it means nothing. */
-const serverOnly = {
-  name: "server-only",
-  setup(build) {
-    build.onResolve({ filter: /^server-only$/ }, (args) => ({ path: args.path, namespace: "server-only" }));
-    build.onLoad({ filter: /.*/, namespace: "server-only" }, () => ({ contents: "", loader: "js" }));
-  },
-};
-
-/** The function runtime offers the two classes as globals; "use node" code has the real module. */
-const asyncHooks = {
-  name: "async-hooks",
-  setup(build) {
-    build.onResolve({ filter: /^(node:)?async_hooks$/ }, (args) => ({ path: args.path, namespace: "async-hooks" }));
-    build.onLoad({ filter: /.*/, namespace: "async-hooks" }, () => ({
-      contents:
-        "export const { AsyncLocalStorage, AsyncResource } = globalThis;\n" +
-        "export default { AsyncLocalStorage, AsyncResource };\n",
-      loader: "js",
-    }));
-  },
-};
-
-/** `import wasm from "./x.wasm"` gives a compiled module: a stub that compiles the embedded bytes. */
-const wasm = {
-  name: "wasm",
-  setup(build) {
-    build.onResolve({ filter: /\.wasm$/ }, async (args) => {
-      if (args.namespace === "wasm-stub") return { path: args.path, namespace: "wasm-bytes" };
-      if (args.pluginData === "wasm") return;
-      const found = await build.resolve(args.path, {
-        kind: args.kind,
-        resolveDir: args.resolveDir,
-        importer: args.importer,
-        pluginData: "wasm",
-      });
-      return found.errors.length > 0 ? { errors: found.errors } : { path: found.path, namespace: "wasm-stub" };
-    });
-    build.onLoad({ filter: /.*/, namespace: "wasm-stub" }, (args) => ({
-      contents: `import bytes from ${JSON.stringify(args.path)};\nexport default new WebAssembly.Module(bytes);\n`,
-    }));
-    build.onLoad({ filter: /.*/, namespace: "wasm-bytes" }, async (args) => ({
-      contents: await readFile(args.path),
-      loader: "binary",
-    }));
-  },
-};
-
-/** Leaves the named packages out of a node bundle; notes in `used` which of them were met. */
-function externals(names, used) {
-  const escaped = names.map((name) => name.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&"));
-  const filter = new RegExp(`^(${escaped.join("|")})(/|$)`);
-  return {
-    name: "externals",
-    setup(build) {
-      build.onStart(() => used.clear());
-      build.onResolve({ filter, namespace: "file" }, (args) => {
-        const name = filter.exec(args.path)[1];
-        used.add(name);
-        return { path: args.path, external: true };
-      });
-    },
-  };
-}
-
-/** Replaces imports of other component definitions by the name the server resolves them under. */
-function componentDependencies(rootDir) {
-  return {
-    name: "component-dependencies",
-    setup(build) {
-      build.onResolve({ filter: CONFIG_IMPORT }, async (args) => {
-        if (args.kind === "entry-point" || args.pluginData === "component") return;
-        const definition = await resolveDefinition(build, args);
-        if (definition === null) return;
-        const relative = path.relative(rootDir, path.dirname(definition)).split(path.sep).join("/");
-        return { path: `./_componentDeps/${base64url(relative)}`, external: true };
-      });
-    },
-  };
-}
-
-/** Finds definitions through TypeScript's habit of importing `./x/convex.config.js` for a `.ts` file. */
-const definitionImports = {
-  name: "definition-imports",
-  setup(build) {
-    build.onResolve({ filter: CONFIG_IMPORT }, async (args) => {
-      if (args.kind === "entry-point" || args.pluginData === "component") return;
-      const definition = await resolveDefinition(build, args);
-      return definition === null ? undefined : { path: definition };
-    });
-  },
-};
-
-/** An app without convex.config.* is defined by an empty one, which exists only here. */
-function virtualConfig(entry, resolveDir) {
-  const filter = new RegExp(`^${entry.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&")}$`);
-  return {
-    name: "virtual-config",
-    setup(build) {
-      build.onResolve({ filter }, (args) => ({ path: args.path, namespace: "virtual-config" }));
-      build.onLoad({ filter, namespace: "virtual-config" }, () => ({ contents: VIRTUAL_CONFIG, resolveDir }));
-    },
-  };
-}
-
-/** The convex.config file an import means, or null when it means something else. */
-async function resolveDefinition(build, args) {
-  const extension = path.extname(args.path);
-  const candidates = [args.path];
-  if (extension === ".js") candidates.push(`${args.path.slice(0, -3)}.ts`);
-  if (extension !== ".js" && extension !== ".ts") candidates.push(`${args.path}.js`, `${args.path}.ts`);
-  for (const candidate of candidates) {
-    const found = await build.resolve(candidate, {
-      kind: args.kind,
-      resolveDir: args.resolveDir,
-      importer: args.importer,
-      pluginData: "component",
-    });
-    if (!found.path || found.errors.length > 0) continue;
-    const folder = path.dirname(found.path);
-    for (const name of ["convex.config.ts", "convex.config.js"]) {
-      if (isFile(path.join(folder, name))) return path.join(folder, name);
-    }
-  }
-  return null;
-}
 
 // ---------------------------------------------------------------- options
 
@@ -366,13 +244,6 @@ function dependenciesOf(definition, inputs, isDefinition) {
 async function explain(errors, options, root) {
   const aboutNode = (error) => error.notes?.some((note) => note.text.includes("bundle for node"));
   if (!errors.some(aboutNode)) return errors;
-  const builtins = {
-    name: "builtins",
-    setup(build) {
-      const known = new Set([...builtinModules, ...builtinModules.map((name) => `node:${name}`)]);
-      build.onResolve({ filter: /.*/ }, (args) => (known.has(args.path) ? { path: args.path, external: true } : null));
-    },
-  };
   let inputs = {};
   try {
     const plugins = [...options.plugins, builtins];
@@ -404,66 +275,6 @@ function traceTo(file, starts, inputs) {
     }
   }
   return [];
-}
-
-// ---------------------------------------------------------------- evaluating definitions
-
-const EVALUATION_DEADLINE_MS = 10_000;
-
-/** Runs in the worker: evaluate one definition module, answer what its export() says. */
-const WORKER = `
-globalThis.process ??= { env: {} };
-self.onmessage = async ({ data }) => {
-  try {
-    const definition = (await import(data)).default;
-    if (typeof definition?.export !== "function") {
-      throw new Error("the default export is not made by defineApp() or defineComponent()");
-    }
-    self.postMessage({ value: JSON.stringify(definition.export()) });
-  } catch (error) {
-    self.postMessage({ problem: String(error?.message ?? error) });
-  }
-};`;
-
-/** What each definition exports; `sources` stand after the definitions they import. */
-async function evaluate(sources) {
-  const urls = new Map();
-  const evaluated = [];
-  for (const { path: definitionPath, source, dependencies } of sources) {
-    let code = source;
-    for (const dependency of dependencies) {
-      code = code.replaceAll(`./_componentDeps/${base64url(dependency)}`, urls.get(dependency));
-    }
-    const outcome = await inWorker(dataUrl(code));
-    if (outcome.problem !== undefined) return { problem: outcome.problem, at: definitionPath };
-    evaluated.push(outcome.value);
-    const type = JSON.parse(outcome.value).definitionType;
-    const stub = { componentDefinitionPath: definitionPath, defaultName: type?.name };
-    urls.set(definitionPath, dataUrl(`export default ${JSON.stringify(stub)};`));
-  }
-  return { evaluated };
-}
-
-function inWorker(url) {
-  return new Promise((resolve) => {
-    const worker = new Worker(dataUrl(WORKER), { type: "module", deno: { permissions: "none" } });
-    const finish = (outcome) => {
-      clearTimeout(timer);
-      worker.terminate();
-      resolve(outcome);
-    };
-    const timer = setTimeout(() => finish({ problem: "it did not end within 10 s" }), EVALUATION_DEADLINE_MS);
-    worker.onmessage = ({ data }) => finish(data);
-    worker.onerror = (event) => {
-      event.preventDefault();
-      finish({ problem: event.message });
-    };
-    worker.postMessage(url);
-  });
-}
-
-function dataUrl(code) {
-  return `data:text/javascript;base64,${new TextEncoder().encode(code).toBase64()}`;
 }
 
 // ---------------------------------------------------------------- files
@@ -525,14 +336,6 @@ function namesIn(folder) {
 
 function sizeOf(file) {
   return statSync(file, { throwIfNoEntry: false })?.size ?? -1;
-}
-
-function isFile(file) {
-  return statSync(file, { throwIfNoEntry: false })?.isFile() ?? false;
-}
-
-function base64url(text) {
-  return new TextEncoder().encode(text).toBase64({ alphabet: "base64url", omitPadding: true });
 }
 
 // ---------------------------------------------------------------- the loop

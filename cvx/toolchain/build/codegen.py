@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx.toolchain.build import codegen_text as text
+from cvx.toolchain.build import data_model_text
 from cvx.toolchain.build.components import ComponentDirectory, ComponentGraph
 from cvx.toolchain.project import GENERATED_DIR, Project
 from cvx.toolchain.project.env_file import write_atomically
@@ -118,7 +119,7 @@ def _files(
     config = graph.project.config
     evaluated = _evaluated(directory, analysis)
     data_model = _File(
-        "dataModel.ts", lambda: _data_model(graph, directory, evaluated), text.data_model_from_schema
+        "dataModel.ts", lambda: _data_model(graph, directory, evaluated), data_model_text.from_schema
     )
     as_typescript = not directory.is_app or config.file_type == "ts"
     if as_typescript:
@@ -158,13 +159,13 @@ def _data_model(
     graph: ComponentGraph, directory: ComponentDirectory, evaluated: Mapping[str, Any] | None
 ) -> str | None:
     if graph.entry_points[directory.definition_path].schema is None:
-        return text.data_model_without_schema()
+        return data_model_text.without_schema()
     if not graph.project.config.static_data_model:
-        return text.data_model_from_schema()
+        return data_model_text.from_schema()
     if evaluated is None or "schema" not in evaluated:
         return None
     schema = evaluated["schema"]
-    return text.data_model_static(schema) if schema else text.data_model_without_schema()
+    return data_model_text.spelled_out(schema) if schema else data_model_text.without_schema()
 
 
 def _server(evaluated: Mapping[str, Any] | None, render: Callable[[Any], str]) -> str | None:

@@ -13,14 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from cvx.errors import CvxError
-from cvx.toolchain.build.validator_types import (
-    field_paths,
-    name_order,
-    property_name,
-    quoted,
-    type_of,
-    type_of_json,
-)
+from cvx.toolchain.build.validator_types import name_order, property_name, quoted, type_of_json
 
 _NOT_IDENTIFIER = re.compile(r"[^A-Za-z0-9_$]")
 _RESERVED = frozenset(
@@ -119,11 +112,11 @@ def header(what: str) -> str:
     )
 
 
-def _doc(words: str) -> str:
+def doc(words: str) -> str:
     return f"/** {words} */\n"
 
 
-def _import(names: Iterable[str], *, types: bool) -> str:
+def import_names(names: Iterable[str], *, types: bool) -> str:
     keyword = "import type" if types else "import"
     listed = "".join(f"  {name},\n" for name in names)
     return f'{keyword} {{\n{listed}}} from "convex/server";\n'
@@ -135,10 +128,10 @@ def _import(names: Iterable[str], *, types: bool) -> str:
 def server_js() -> str:
     parts = [
         header("Constructors for this app's functions."),
-        _import((b.generic for b in BUILDERS), types=False),
+        import_names((b.generic for b in BUILDERS), types=False),
     ]
-    parts += [f"{_doc(b.words)}export const {b.name} = {b.generic};\n" for b in BUILDERS]
-    parts.append(f"{_doc('Environment variables of the deployment.')}export const env = process.env;\n")
+    parts += [f"{doc(b.words)}export const {b.name} = {b.generic};\n" for b in BUILDERS]
+    parts.append(f"{doc('Environment variables of the deployment.')}export const env = process.env;\n")
     return "\n".join(parts)
 
 
@@ -146,12 +139,12 @@ def server_dts(env: Sequence[tuple[str, str]] | None) -> str:
     """`env` lists (name, type) of declared variables; None while they are not known yet."""
     parts = [
         header("Constructors and types for this app's functions."),
-        _import(_GENERIC_TYPES, types=True) + 'import type { DataModel } from "./dataModel.js";\n',
+        import_names(_GENERIC_TYPES, types=True) + 'import type { DataModel } from "./dataModel.js";\n',
         *_env_type(env),
     ]
-    parts += [f"{_doc(b.words)}export declare const {b.name}: {b.type};\n" for b in BUILDERS]
-    doc = _doc("Environment variables of the deployment.")
-    parts.append(f"{doc}export declare const env: {_env_name(env)};\n")
+    parts += [f"{doc(b.words)}export declare const {b.name}: {b.type};\n" for b in BUILDERS]
+    words = doc("Environment variables of the deployment.")
+    parts.append(f"{words}export declare const env: {_env_name(env)};\n")
     return "\n".join((*parts, *_context_types()))
 
 
@@ -159,15 +152,15 @@ def server_ts(env: Sequence[tuple[str, str]] | None) -> str:
     """Both of the above in one TypeScript file."""
     parts = [
         header("Constructors and types for these functions."),
-        _import((b.generic for b in BUILDERS), types=False)
-        + _import(_GENERIC_TYPES, types=True)
+        import_names((b.generic for b in BUILDERS), types=False)
+        + import_names(_GENERIC_TYPES, types=True)
         + 'import type { DataModel } from "./dataModel.js";\n',
         *_env_type(env),
     ]
-    parts += [f"{_doc(b.words)}export const {b.name}: {b.type} = {b.generic};\n" for b in BUILDERS]
+    parts += [f"{doc(b.words)}export const {b.name}: {b.type} = {b.generic};\n" for b in BUILDERS]
     value = _PROCESS_ENV.format(type=_env_name(env))
-    doc = _doc("Environment variables of the deployment.")
-    parts.append(f"{doc}export const env: {_env_name(env)} = {value};\n")
+    words = doc("Environment variables of the deployment.")
+    parts.append(f"{words}export const env: {_env_name(env)} = {value};\n")
     return "\n".join((*parts, *_context_types()))
 
 
@@ -180,11 +173,11 @@ def _env_type(env: Sequence[tuple[str, str]] | None) -> list[str]:
         return []
     lines = "".join(f"  readonly {name}: {kind};\n" for name, kind in (*_PLATFORM_ENV, *env))
     words = "Variables that are always there, and those declared in `convex.config`."
-    return [f"{_doc(words)}type Env = {{\n{lines}}};\n"]
+    return [f"{doc(words)}type Env = {{\n{lines}}};\n"]
 
 
 def _context_types() -> list[str]:
-    return [f"{_doc(words)}export type {name} = {generic}<DataModel>;\n" for name, generic, words in _TYPES]
+    return [f"{doc(words)}export type {name} = {generic}<DataModel>;\n" for name, generic, words in _TYPES]
 
 
 def env_types(env_vars: Iterable[Sequence[Any]] | None) -> list[tuple[str, str]]:
@@ -194,113 +187,6 @@ def env_types(env_vars: Iterable[Sequence[Any]] | None) -> list[tuple[str, str]]
         kind = type_of_json(declaration["value"], id_type=None)
         declared.append((name, f"{kind} | undefined" if declaration.get("optional") else kind))
     return declared
-
-
-# ---------------------------------------------------------------- dataModel
-
-
-_ID_TYPE = (
-    _doc("The id of a document in one table: a string that remembers its table.")
-    + "export type Id<TableName extends TableNames | SystemTableNames> = GenericId<TableName>;\n"
-)
-_NAMES_AND_DOC = (
-    _doc("The names of all tables.") + "export type TableNames = TableNamesInDataModel<DataModel>;\n",
-    _doc("A document of one table.")
-    + "export type Doc<TableName extends TableNames> = DocumentByName<DataModel, TableName>;\n",
-)
-
-
-def data_model_without_schema() -> str:
-    parts = (
-        header("Types of the data, permissive because there is no schema. Add `schema.ts` for exact ones."),
-        'import type { AnyDataModel } from "convex/server";\nimport type { GenericId } from "convex/values";\n',
-        _doc("The names of all tables.") + "export type TableNames = string;\n",
-        _doc("A document of any table.") + "export type Doc = any;\n",
-        _doc("The id of a document: a string that remembers its table.")
-        + "export type Id<TableName extends TableNames = TableNames> = GenericId<TableName>;\n",
-        _doc("Tables, documents and indexes.") + "export type DataModel = AnyDataModel;\n",
-    )
-    return "\n".join(parts)
-
-
-def data_model_from_schema() -> str:
-    names = ("DataModelFromSchemaDefinition", "DocumentByName", "SystemTableNames", "TableNamesInDataModel")
-    parts = (
-        header("Types of the data, derived from `schema`."),
-        _import(names, types=True)
-        + 'import type { GenericId } from "convex/values";\n'
-        + 'import type schema from "../schema.js";\n',
-        *_NAMES_AND_DOC,
-        _ID_TYPE,
-        _doc("Tables, documents and indexes.")
-        + "export type DataModel = DataModelFromSchemaDefinition<typeof schema>;\n",
-    )
-    return "\n".join(parts)
-
-
-def data_model_static(schema: Mapping[str, Any]) -> str:
-    """Every document and index spelled out, from the analysed schema."""
-    tables = sorted(schema["tables"], key=lambda t: name_order(t["tableName"]))
-    body = "".join(_table_type(table) for table in tables)
-    any_model = "" if schema.get("schemaValidation") else " & AnyDataModel"
-    names = ["DocumentByName", "SystemTableNames", "TableNamesInDataModel"]
-    if any_model:
-        names.insert(0, "AnyDataModel")
-    parts = (
-        header("Types of the data, spelled out from the schema."),
-        _import(names, types=True) + 'import type { GenericId } from "convex/values";\n',
-        _doc("Tables, documents and indexes.") + f"export type DataModel = {{\n{body}}}{any_model};\n",
-        *_NAMES_AND_DOC,
-        _ID_TYPE,
-    )
-    return "\n".join(parts)
-
-
-def _table_type(table: Mapping[str, Any]) -> str:
-    document = _with_system_fields(table["tableName"], table["documentType"])
-    paths = sorted({".".join(path) for path in field_paths(document)}, key=name_order)
-    indexes = {"by_id": ["_id"], "by_creation_time": ["_creationTime"]}
-    indexes |= {i["indexDescriptor"]: i["fields"] for i in table.get("indexes") or ()}
-    lines = [
-        f"  {property_name(table['tableName'])}: {{",
-        f"    document: {type_of(document, id_type='Id')};",
-        f"    fieldPaths: {_string_union(paths)};",
-        "    indexes: {",
-        *(f"      {property_name(n)}: [{', '.join(map(quoted, f))}];" for n, f in indexes.items()),
-        "    };",
-        "    searchIndexes: {",
-        *(
-            f"      {property_name(i['indexDescriptor'])}: {{ searchField: {quoted(i['searchField'])}; "
-            f"filterFields: {_string_union(i['filterFields'])} }};"
-            for i in table.get("searchIndexes") or ()
-        ),
-        "    };",
-        "    vectorIndexes: {",
-        *(
-            f"      {property_name(i['indexDescriptor'])}: {{ vectorField: {quoted(i['vectorField'])}; "
-            f"dimensions: number; filterFields: {_string_union(i['filterFields'])} }};"
-            for i in table.get("vectorIndexes") or ()
-        ),
-        "    };",
-        "  };",
-    ]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _with_system_fields(table: str, validator: Mapping[str, Any]) -> dict[str, Any]:
-    if validator["type"] == "union":
-        return {"type": "union", "value": [_with_system_fields(table, v) for v in validator["value"]]}
-    if validator["type"] != "object":
-        return {"type": "any"}
-    system = {
-        "_id": {"fieldType": {"type": "id", "tableName": table}, "optional": False},
-        "_creationTime": {"fieldType": {"type": "number"}, "optional": False},
-    }
-    return {"type": "object", "value": {**validator["value"], **system}}
-
-
-def _string_union(values: Sequence[str]) -> str:
-    return " | ".join(f"`{v}`" if "${" in v else quoted(v) for v in values) or "never"
 
 
 # ---------------------------------------------------------------- api
@@ -330,9 +216,9 @@ def api_dts(body: ApiBody, components: str) -> str:
         (
             header("Typed references to functions."),
             *body.declarations,
-            f"{_doc('Functions that clients can call.')}export declare const api: {body.public};\n",
-            f"{_doc('Functions that only functions can call.')}export declare const internal: {body.internal};\n",
-            f"{_doc('Functions of mounted components.')}export declare const components: {components};\n",
+            f"{doc('Functions that clients can call.')}export declare const api: {body.public};\n",
+            f"{doc('Functions that only functions can call.')}export declare const internal: {body.internal};\n",
+            f"{doc('Functions of mounted components.')}export declare const components: {components};\n",
         )
     )
 
@@ -343,10 +229,10 @@ def api_ts(body: ApiBody, components: str) -> str:
             header("Typed references to functions."),
             'import { anyApi, componentsGeneric } from "convex/server";\n',
             *body.declarations,
-            f"{_doc('Functions that clients can call.')}export const api: {body.public} = anyApi as any;\n",
-            f"{_doc('Functions that only functions can call.')}"
+            f"{doc('Functions that clients can call.')}export const api: {body.public} = anyApi as any;\n",
+            f"{doc('Functions that only functions can call.')}"
             f"export const internal: {body.internal} = anyApi as any;\n",
-            f"{_doc('Functions of mounted components.')}"
+            f"{doc('Functions of mounted components.')}"
             f"export const components = componentsGeneric() as unknown as {components};\n",
         )
     )
@@ -446,7 +332,7 @@ def component_ts(definition: Mapping[str, Any], functions: Mapping[str, Any]) ->
     return (
         f"{header('What this component offers to the one that mounts it.')}\n"
         'import type { FunctionReference } from "convex/server";\n\n'
-        f"{_doc('The functions of this component, as its parent refers to them.')}"
+        f"{doc('The functions of this component, as its parent refers to them.')}"
         f"export type ComponentApi<Name extends string | undefined = string | undefined> = {tree};\n"
     )
 

@@ -153,6 +153,7 @@ class Bundler:
         self._answers: queue.Queue[bytes | None] = queue.Queue()
         self._turn = threading.Lock()
         self._known: dict[str, dict[str, Module]] = {}
+        self._closed = False
 
     def __enter__(self) -> Bundler:
         return self
@@ -165,10 +166,12 @@ class Bundler:
 
         Raises `ConvexNotInstalled`, `EsbuildNotInstalled` or `DenoNotFound`.
         """
+        if self._closed:
+            raise _broken("it was closed")
         esbuild = find_esbuild(project)
         if self._process is not None and self._process.poll() is None and self._esbuild == esbuild:
             return
-        self.close()
+        self._stop()
         self._esbuild = esbuild
         self._known = {}
         self._answers = queue.Queue()
@@ -222,7 +225,11 @@ class Bundler:
         return tuple(msgspec.json.decode(text, type=dict[str, Any]) for text in answer.evaluated)
 
     def close(self) -> None:
-        """End the process. Safe from another thread: a build in progress then raises."""
+        """End for good. Safe from another thread: a build in progress then raises `BundlerFailed`."""
+        self._closed = True
+        self._stop()
+
+    def _stop(self) -> None:
         process, self._process = self._process, None
         if process is None:
             return
@@ -269,13 +276,15 @@ class Bundler:
             answer = self._next(answers, START_DEADLINE_S + BUILD_DEADLINE_S)
             if answer.ready:
                 answer = self._next(answers, BUILD_DEADLINE_S)
-        except OSError as error:
-            self.close()
+        except (OSError, ValueError) as error:  # ValueError: its pipe was closed by `close`.
+            self._stop()
             if fresh:
                 raise _broken(f"it did not start: {error}") from error
-            return self._ask(project, request)  # It died while idle: once more, with a new one.
+            return self._ask(
+                project, request
+            )  # It died while idle: once more, unless closed, with a new one.
         if answer.failure is not None:
-            self.close()  # Its contexts may be half made.
+            self._stop()  # Its contexts may be half made.
             raise _broken(answer.failure)
         return answer
 
@@ -283,7 +292,7 @@ class Bundler:
         try:
             line = answers.get(timeout=deadline_s)
         except queue.Empty as error:
-            self.close()
+            self._stop()
             raise _broken(f"no answer within {deadline_s:.0f} s") from error
         if line is None:
             raise BrokenPipeError("it ended")

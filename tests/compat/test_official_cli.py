@@ -293,3 +293,59 @@ def test_older_releases_push_and_run(version: str, tmp_path: Path) -> None:
         assert convex("run", "admin/rooms:greeting").json == "hi"
     finally:
         backend.stop()
+
+
+def test_dev_goes_on_by_itself_when_what_it_waits_for_is_fixed(convex: OfficialCli) -> None:
+    ready = "Convex functions ready!"
+    schema = convex.app / "convex/schema.ts"
+    original = schema.read_text()
+    config = convex.app / "convex/auth.config.ts"
+    room = convex("run", "admin/rooms:create", '{"name": "waiting"}').json
+    convex("run", "messages:send", json.dumps({"room": room, "author": "eve", "body": "in the way"}))
+    try:
+        with convex.start("dev", "--typecheck", "disable", "--tail-logs", "always") as dev:
+            dev.wait_for(ready)
+            schema.write_text(
+                original.replace("author: v.string(),", "author: v.string(),\n    mood: v.string(),")
+            )
+            dev.wait_for("missing the required field `mood`")
+            convex("run", "messages:sweep", '{"keep": 0}')
+            dev.wait_for(ready, times=2)
+            schema.write_text(original)
+            dev.wait_for(ready, times=3)
+            config.write_text(
+                "declare const process: { env: Record<string, string | undefined> };\n"
+                'export default { providers: [{ domain: process.env.WAITED_FOR, applicationID: "convex" }] };\n'
+            )
+            dev.wait_for("Environment variable WAITED_FOR is used in auth config file")
+            convex("env", "set", "WAITED_FOR", "https://issuer.example.com")
+            dev.wait_for(ready, times=4)
+            config.unlink()
+            dev.wait_for(ready, times=5)
+            convex("run", "messages:send", json.dumps({"room": room, "author": "ada", "body": "hello"}))
+            dev.wait_for("[CONVEX M(messages:send)] [LOG] 'sending as' 'ada'")
+    finally:
+        schema.write_text(original)
+        config.unlink(missing_ok=True)
+        convex("dev", "--once")
+        convex("env", "remove", "WAITED_FOR")
+
+
+def test_the_smaller_commands(convex: OfficialCli, tmp_path: Path) -> None:
+    ran = convex("dev", "--once", "--run", "messages:count")
+    assert "Convex functions ready!" in ran.stderr
+    pushed = convex("run", "--push", "messages:count")
+    assert pushed.json >= 0
+    told = convex("deploy", "-y", "--cmd", "echo url=$CONVEX_URL", "--cmd-url-env-var-name", "CONVEX_URL")
+    assert f"url={convex.backend.url}" in told.stdout + told.stderr
+    variables = tmp_path / "variables"
+    variables.write_text("FROM_FILE=yes\n")
+    assert "1 new" in convex("env", "set", "--from-file", str(variables)).stderr
+    clash = convex("env", "set", "--from-file", str(variables))
+    assert "already set" in clash.stderr
+    convex("env", "remove", "FROM_FILE")
+    assert convex.backend.url in convex("deployments").stderr
+    (convex.app / ".env.local").unlink()
+    assert "Saved CONVEX_URL and CONVEX_SITE_URL" in convex("init").stderr
+    tested = convex("network-test")
+    assert "Network test passed." in tested.stderr

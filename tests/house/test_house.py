@@ -110,7 +110,7 @@ def test_broad_except_only_at_the_edges() -> None:
     edges = {
         "cli/app.py",
         "backend/http",
-        "backend/sync.py",
+        "backend/sync",
         "backend/deploy",
         "backend/backend.py",
         "toolchain/dev",

@@ -17,8 +17,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -27,8 +27,9 @@ from msgspec import UNSET, Raw
 
 from cvx.backend.auth import ANONYMOUS, Authenticator, Identity, Token
 from cvx.backend.config import Limits
-from cvx.backend.database import Database, Snapshot
+from cvx.backend.database import Database
 from cvx.backend.functions import FunctionError, FunctionExecutor, QueryEntry, error_of_cvx, new_request_id
+from cvx.backend.sync.rounds import Answer, Round, Rounds
 from cvx.errors import CvxError
 from cvx.protocol.calls import CallingClient
 from cvx.protocol.codec import decode_client_message, encode_message, split_transition, takes_chunks
@@ -75,8 +76,12 @@ class SyncSocket(Protocol):
         """The next message (bytes for a binary one); None when the connection is gone."""
         ...
 
+    def send_now(self, text: bytes) -> bool:
+        """Hand over one text frame, or answer False when that would have to wait (or cannot be told)."""
+        ...
+
     async def send(self, text: bytes) -> None:
-        """Queue one text frame, waiting while the client does not read. Raises ConnectionError when gone."""
+        """Hand over one text frame, waiting while the client does not read. Raises OSError when it is gone."""
         ...
 
     async def close(self, code: int | None, reason: str) -> None: ...
@@ -92,6 +97,10 @@ class SyncServices:
     clock: Clock
     limits: Limits
     redacted: bool = False
+    rounds: Rounds = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rounds", Rounds(self.executor, self.db, self.limits))
 
     def session_limits(self) -> SessionLimits:
         limits = self.limits
@@ -119,7 +128,9 @@ class SyncDriver:
         self._watches: dict[int, Callable[[], None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._outbox: deque[ServerMessage] = deque()
-        self._outbox_changed = asyncio.Event()
+        self._unsent: deque[bytes] = deque()  # Frames of the first message of the outbox.
+        self._writer: asyncio.Task[None] | None = None  # While the client does not keep up, and to close.
+        self._room = asyncio.Event()
         self._pump_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = 0.0
@@ -127,17 +138,17 @@ class SyncDriver:
 
     async def run(self) -> None:
         """Serve until either side ends it."""
-        writer = self._loop.create_task(self._write())
         self._set_timer()
         try:
             while (text := await self._socket.receive()) is not None:
                 self._receive(text)
                 while len(self._outbox) > self._services.limits.socket_messages_unsent_max:
-                    self._outbox_changed.clear()
-                    await self._outbox_changed.wait()
+                    self._room.clear()
+                    await self._room.wait()
         finally:
             self._gone = True
-            writer.cancel()
+            if self._writer is not None:
+                self._writer.cancel()
             if self._timer is not None:
                 self._timer.cancel()
             for unwatch in self._watches.values():
@@ -187,19 +198,18 @@ class SyncDriver:
             return
         for task in self._session.tasks():
             self._start(task)
-        messages = self._session.messages()
-        if messages or self._session.closing is not None:
-            self._outbox += messages
-            self._outbox_changed.set()
+        self._outbox += self._session.messages()
+        if self._writer is None and (self._outbox or self._session.closing is not None):
+            self._flush()
         if self._session.deadline_s < self._timer_s:
             self._set_timer()
 
     def _start(self, task: Task) -> None:
         coroutine: Coroutine[Any, Any, None]
         if type(task) is UpdateQueries:
-            # Taken in the same step in which the session looked at what is stale.
-            coroutine = self._update_queries(task, self._services.db.snapshot())
-        elif type(task) is RunMutation:
+            self._begin_update(task)
+            return
+        if type(task) is RunMutation:
             coroutine = self._run_mutation(task)
         elif type(task) is RunAction:
             coroutine = self._run_action(task)
@@ -220,39 +230,58 @@ class SyncDriver:
             _log.exception("a task of a sync socket failed")
             self._happened(Failed(CvxError("InternalServerError", "Internal error.", kind="internal")))
 
-    async def _write(self) -> None:
-        outbox, changed = self._outbox, self._outbox_changed
-        try:
-            while True:
-                while outbox:
-                    message = outbox.popleft()
-                    await self._send(message)
-                    changed.set()
-                    if type(message) is Transition:
-                        self._happened(Sent(1))
-                closing = self._session.closing
-                if closing is not None and not outbox:
-                    await self._socket.close(closing.code, closing.reason)
-                    return
-                changed.clear()
-                await changed.wait()
-        except ConnectionError:
-            self._gone = True  # `run` learns it from `receive`.
+    def _flush(self) -> None:
+        """Send what can be sent without waiting, and leave the rest to a task."""
+        outbox, unsent = self._outbox, self._unsent
+        while outbox:
+            if not unsent:
+                unsent += self._frames(outbox[0])
+            while unsent and self._socket.send_now(unsent[0]):
+                unsent.popleft()
+            if unsent:
+                break
+            self._has_sent(outbox.popleft())
+        if outbox or self._session.closing is not None:
+            self._writer = self._loop.create_task(self._write())
 
-    async def _send(self, message: ServerMessage) -> None:
-        if type(message) is not Transition:
-            await self._socket.send(encode_message(message))
+    async def _write(self) -> None:
+        """Send what is there, waiting for the client; then close, if that is what comes next."""
+        outbox, unsent = self._outbox, self._unsent
+        try:
+            while outbox:
+                if not unsent:
+                    unsent += self._frames(outbox[0])
+                while unsent:
+                    await self._socket.send(unsent[0])
+                    unsent.popleft()
+                self._has_sent(outbox.popleft())
+            closing = self._session.closing
+            if closing is not None:
+                await self._socket.close(closing.code, closing.reason)
+                return
+        except OSError:
+            # It is gone, which `run` learns from `receive` unless it waits for room here.
+            outbox.clear()
+            self._room.set()
             return
+        self._writer = None
+
+    def _has_sent(self, message: ServerMessage) -> None:
+        self._room.set()
+        if type(message) is Transition:
+            self._happened(Sent(1))
+
+    def _frames(self, message: ServerMessage) -> Sequence[bytes]:
+        if type(message) is not Transition:
+            return (encode_message(message),)
         message.server_ts = self._services.clock.now_ns()
         text = encode_message(message)
         limit = self._services.limits.transition_chunk_bytes
         if len(text) <= limit or not self._takes_chunks:
-            await self._socket.send(text)
-            return
-        for frame in split_transition(text, chunk_bytes_max=limit):
-            await self._socket.send(frame)
+            return (text,)
+        return split_transition(text, chunk_bytes_max=limit)
 
-    # --- the four kinds of task ---
+    # --- tokens, mutations, actions ---
 
     async def _check_token(self, message: Authenticate) -> None:
         acting_as = message.impersonating if message.impersonating is not UNSET else message.acting_as
@@ -311,59 +340,61 @@ class SyncDriver:
             raise error
         return _call_result(None, self._error_of(error), [], context_id or new_request_id(), None)
 
-    async def _update_queries(self, task: UpdateQueries, snapshot: Snapshot) -> None:
+    # --- updates ---
+
+    def _begin_update(self, task: UpdateQueries) -> None:
+        """Ask the round of this moment: the session has just looked at what is stale."""
         for query_id in task.dropped:
             self._unwatch(query_id)
-        try:
-            results = await self._run_all(task, snapshot)
-        except CvxError as error:
-            if error.kind != "out_of_retention":
-                raise
-            self._happened(UpdateImpossible())
+        self._ask(_Update(task, self._services.rounds.join()))
+
+    def _ask(self, update: _Update) -> None:
+        """Have as many runs under way as one client may have."""
+        update.is_asking = True
+        for run in update.waiting:
+            self._unwatch(run.query_id)
+            update.asked += 1
+            update.round.ask(run, update.task.caller, partial(self._answered, update, run))
+            if update.asked >= self._services.limits.socket_queries_parallel_max:
+                break
+        update.is_asking = False
+        if update.asked == 0 and not update.is_over:
+            update.round.when_durable(partial(self._updated, update))
+
+    def _answered(self, update: _Update, run: QueryRun, answer: Answer) -> None:
+        update.asked -= 1
+        if update.is_over:
             return
-        finally:
-            snapshot.release()
-        await self._services.db.durable(snapshot.ts)
-        self._happened(QueriesUpdated(snapshot.ts, results))
+        if self._gone:
+            self._give_up(update)
+        elif isinstance(answer, CvxError):
+            if answer.kind in _PASSING_KINDS:
+                update.results[run.query_id] = None
+            elif answer.kind == "bad_request":
+                update.results[run.query_id] = self._refused_query(answer, run.journal)
+            else:
+                self._give_up(update)
+                is_late = answer.kind == "out_of_retention"
+                self._happened(UpdateImpossible() if is_late else Failed(answer))
+        else:
+            update.results[run.query_id] = _query_result(answer)
+            self._watches[run.query_id] = answer.watch(partial(self._invalidated, run.query_id))
+        if not update.is_asking and not update.is_over:
+            self._ask(update)
 
-    async def _run_all(self, task: UpdateQueries, snapshot: Snapshot) -> dict[int, QueryResult | None]:
-        results: dict[int, QueryResult | None] = {}
-        waiting = iter(task.runs)
+    def _give_up(self, update: _Update) -> None:
+        update.is_over = True
+        update.round.leave()
 
-        async def work() -> None:
-            for run in waiting:
-                results[run.query_id] = await self._run_query(run, task.caller, snapshot)
+    def _updated(self, update: _Update) -> None:
+        update.is_over = True
+        update.round.leave()
+        self._session.apply(QueriesUpdated(update.round.ts, update.results), self._now_s())
+        self._pump()
 
-        workers = min(len(task.runs), self._services.limits.socket_queries_parallel_max)
-        if workers == 1:
-            await work()
-        elif workers > 1:
-            await asyncio.gather(*(work() for _ in range(workers)))
-        return results
-
-    async def _run_query(self, run: QueryRun, caller: Caller, snapshot: Snapshot) -> QueryResult | None:
-        self._unwatch(run.query_id)
-        try:
-            entry = await self._services.executor.query(
-                run.path,
-                bytes(run.args),
-                caller.identity,
-                snapshot=snapshot,
-                journal=run.journal,
-                caller="SyncWorker",
-                component=run.component,
-            )
-        except CvxError as error:
-            if error.kind in _PASSING_KINDS:
-                return None
-            if error.kind != "bad_request":
-                raise
-            return _failed_query(
-                error.message.encode(), self._error_of(error), new_request_id(), [], run.journal
-            )
-        if not self._gone:
-            self._watches[run.query_id] = entry.watch(partial(self._invalidated, run.query_id))
-        return _query_result(entry)
+    def _refused_query(self, error: CvxError, journal: str | None) -> QueryResult:
+        text = self._error_of(error).client_text(new_request_id())
+        return QueryResult(error.message.encode(), None, text, journal=journal)
 
     def _unwatch(self, query_id: int) -> None:
         unwatch = self._watches.pop(query_id, None)
@@ -375,6 +406,21 @@ class SyncDriver:
 
     def _now_s(self) -> float:
         return self._services.clock.now_ns() / 1e9
+
+
+class _Update:
+    """One update of this socket under way."""
+
+    __slots__ = ("asked", "is_asking", "is_over", "results", "round", "task", "waiting")
+
+    def __init__(self, task: UpdateQueries, round: Round) -> None:
+        self.task = task
+        self.round = round
+        self.waiting = iter(task.runs)
+        self.asked = 0
+        self.is_asking = False
+        self.is_over = False
+        self.results: dict[int, QueryResult | None] = {}
 
 
 def _caller(identity: Identity) -> Caller:
@@ -394,19 +440,13 @@ def _attributes(raw: Raw) -> dict[str, Any] | None:
 
 
 def _query_result(entry: QueryEntry) -> QueryResult:
-    if entry.error is not None:
-        return _failed_query(entry.result_hash, entry.error, entry.request_id, entry.log_lines, entry.journal)
-    assert entry.value_json is not None
-    return QueryResult(
-        entry.result_hash, Raw(entry.value_json), log_lines=entry.log_lines, journal=entry.journal
-    )
-
-
-def _failed_query(
-    fingerprint: bytes, error: FunctionError, request_id: str, log_lines: list[str], journal: str | None
-) -> QueryResult:
-    data = None if error.data_json is None else Raw(error.data_json)
-    return QueryResult(fingerprint, None, error.client_text(request_id), data, log_lines, journal)
+    if entry.error is None:
+        assert entry.value_json is not None
+        value = Raw(entry.value_json)
+        return QueryResult(entry.result_hash, value, log_lines=entry.log_lines, journal=entry.journal)
+    data = None if entry.error.data_json is None else Raw(entry.error.data_json)
+    text = entry.error.client_text(entry.request_id)
+    return QueryResult(entry.result_hash, None, text, data, entry.log_lines, entry.journal)
 
 
 def _call_result(

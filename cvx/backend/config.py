@@ -50,21 +50,20 @@ class Limits:
     snapshot_age_s: float = 10.0
     pinned_snapshot_s: float = 30.0
     pinned_snapshots_max: int = 16
-    idle_views_max: int = 8
+    idle_views_max: int = 6
     write_log_s: float = 30.0
     write_log_entries_max: int = 1_000_000
     log_retention_s: float = 300.0
     retention_interval_s: float = 1.0
     store_step_rows: int = 2_000
-    loop_commit_rows_max: int = 200
-    commit_batch_max: int = 64
+    loop_commit_rows_max: int = 64
     conflicts_before_exclusive: int = 3
     commit_attempts_max: int = 100
     backfill_batch_rows: int = 1_000
     schema_check_batch_rows: int = 1_000
     checkpoint_wal_bytes: int = 16 * MIB
     restart_wal_bytes: int = 128 * MIB
-    page_cache_bytes: int = 64 * MIB
+    page_cache_bytes: int = 32 * MIB
 
     # Functions.
     function_args_bytes_max: int = 16 * MIB

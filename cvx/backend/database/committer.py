@@ -60,25 +60,26 @@ class Committer:
 
     def snapshot(self) -> Snapshot:
         """The latest state; the caller releases it."""
+        now = self._time()
         shared = self._shared
         if shared is None:
             view = self._store.view()
             assert view.ts == self.latest_ts, "a view sees exactly what has been published"
-            now = self._time()
             shared = self._shared = Snapshot(view.ts, self.catalog, view, now)
             self._open.append(shared)
+        elif now > shared.used_s:
+            shared.used_s = now  # Its age counts from whoever began last.
         return shared.acquire()
 
     def keep_until(self, snapshot: Snapshot, age_s: float) -> None:
         """Let a snapshot grow older than others before it is closed under its holders."""
-        now = self._time()
-        snapshot.opened_s = max(snapshot.opened_s, now + age_s - self._limits.snapshot_age_s)
+        snapshot.used_s = max(snapshot.used_s, self._time() + age_s - self._limits.snapshot_age_s)
 
     def expire_snapshots(self, before_s: float) -> None:
-        """Close snapshots opened before this time on the loop's clock, held or not."""
+        """Close snapshots that nobody has begun on since this time on the loop's clock, held or not."""
         kept = []
         for snapshot in self._open:
-            if snapshot.opened_s < before_s:
+            if snapshot.used_s < before_s:
                 if snapshot is self._shared:
                     self._drop_shared()
                 if not snapshot.is_released:

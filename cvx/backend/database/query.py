@@ -162,6 +162,7 @@ class QueryStream:
         self._bytes_read = 0
         self._last_key: bytes | None = None
         self._consumed: int | None = None
+        self._given_back = (0, 0)
         self._noted: KeyRange | None = None
 
     # ---------------------------------------------------------------------------------------------- consumers
@@ -171,6 +172,7 @@ class QueryStream:
 
         A read limit that is reached in the middle ends the page early and is raised by the next call.
         """
+        self._take_back()
         documents: list[bytes] = []
         while len(documents) < want and not self._done:
             try:
@@ -191,16 +193,25 @@ class QueryStream:
 
         What was read beyond is given back: it is neither a dependency nor counted.
         """
-        self._consumed = total if total < len(self._keys) or not end else None
-        if self._consumed is None:
+        self._take_back()
+        if total >= len(self._keys) and end:
             return
-        rows = self._rows[total - 1] if total else 0
-        size = self._bytes[total - 1] if total else 0
+        self._consumed = total
+        rows = self._rows_read - (self._rows[total - 1] if total else 0)
+        size = self._bytes_read - (self._bytes[total - 1] if total else 0)
+        self._given_back = rows, size
         if self._counted:
-            usage = self._meter.usage
-            usage.documents_read -= self._rows_read - rows
-            usage.bytes_read -= self._bytes_read - size
-        self._rows_read, self._bytes_read = rows, size
+            self._meter.usage.documents_read -= rows
+            self._meter.usage.bytes_read -= size
+
+    def _take_back(self) -> None:
+        """Undo a `consumed` that was not the last word: the consumer goes on."""
+        rows, size = self._given_back
+        self._given_back = (0, 0)
+        self._consumed = None
+        if self._counted:
+            self._meter.usage.documents_read += rows
+            self._meter.usage.bytes_read += size
 
     def interval(self) -> tuple[KeyRange | None, KeyRange]:
         """(what was noted in the ReadSet before, what is to be noted now)."""

@@ -17,14 +17,14 @@ from cvx.values import Timestamp
 class Snapshot:
     """Held by whoever `acquire`d it, until `release`; also a context manager that releases."""
 
-    __slots__ = ("_holders", "catalog", "is_expired", "opened_s", "ts", "view")
+    __slots__ = ("_holders", "catalog", "is_expired", "ts", "used_s", "view")
 
-    def __init__(self, ts: Timestamp, catalog: Catalog, view: StoreView, opened_s: float) -> None:
+    def __init__(self, ts: Timestamp, catalog: Catalog, view: StoreView, used_s: float) -> None:
         self.ts = ts
         self.catalog = catalog
         self.view = view
-        self.opened_s = opened_s
-        """When it was opened, on the event loop's clock; later for one that is to live longer."""
+        self.used_s = used_s
+        """When somebody last began on it, on the event loop's clock; later for one that is to live longer."""
         self.is_expired = False
         self._holders = 1
 

@@ -27,6 +27,7 @@ else:
 
 _MARK = struct.Struct("<4sqB")
 _MAGIC = b"cvx1"
+_BINARY: int = getattr(os, "O_BINARY", 0)  # Windows would translate line ends.
 
 
 class FolderLock:
@@ -35,11 +36,11 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "lock"
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | _BINARY, 0o600)
         try:
             _lock(self._fd)
         except OSError:
-            holder = os.pread(self._fd, 256, 1).decode(errors="replace").strip() or "another process"
+            holder = _read_at(self._fd, 1).decode(errors="replace").strip() or "another process"
             os.close(self._fd)
             raise CvxError(
                 "DataFolderInUse",
@@ -50,7 +51,8 @@ class FolderLock:
             ) from None
         os.ftruncate(self._fd, 0)
         # The first byte is what Windows locks, so the name starts at the second.
-        os.pwrite(self._fd, f" process {os.getpid()} ({Path(sys.argv[0] or 'python').name})\n".encode(), 0)
+        name = Path(sys.argv[0] or "python").name
+        _write_at(self._fd, 0, f" process {os.getpid()} ({name})\n".encode())
 
     def release(self) -> None:
         """Let another process have the folder."""
@@ -59,7 +61,18 @@ class FolderLock:
             self._fd = -1
 
 
+def _read_at(fd: int, position: int) -> bytes:
+    os.lseek(fd, position, os.SEEK_SET)
+    return os.read(fd, 256)
+
+
+def _write_at(fd: int, position: int, data: bytes) -> None:
+    os.lseek(fd, position, os.SEEK_SET)
+    os.write(fd, data)
+
+
 def _lock(fd: int) -> None:
+    os.lseek(fd, 0, os.SEEK_SET)
     if sys.platform == "win32":
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
     else:
@@ -79,11 +92,11 @@ class HighWaterFile:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "high-water"
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | _BINARY, 0o600)
 
     def read(self) -> HighWater | None:
         """The note, or None when there is none (a new folder, or one restored without it)."""
-        raw = os.pread(self._fd, 64, 0)
+        raw = _read_at(self._fd, 0)
         size = _MARK.size
         if len(raw) < size + 4 or zlib.crc32(raw[:size]) != int.from_bytes(raw[size : size + 4], "little"):
             return None
@@ -93,7 +106,7 @@ class HighWaterFile:
     def write(self, ts: int, *, clean: bool = False) -> None:
         """Replace the note. A kill in between leaves the old or the new one: it is a single small write."""
         body = _MARK.pack(_MAGIC, ts, clean)
-        os.pwrite(self._fd, body + zlib.crc32(body).to_bytes(4, "little"), 0)
+        _write_at(self._fd, 0, body + zlib.crc32(body).to_bytes(4, "little"))
 
     def close(self) -> None:
         os.close(self._fd)

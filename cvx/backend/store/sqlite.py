@@ -79,6 +79,9 @@ _FILL = (
 _SET = "INSERT OR REPLACE INTO globals (name, value) VALUES (?,?)"
 _TRIM_TO = "SELECT ts, seq FROM log WHERE ts < ? ORDER BY ts, seq LIMIT 1 OFFSET ?"
 
+# A commit empties a reader's cache, so a large one would only be memory.
+_READER_CACHE_BYTES = 4 << 20
+
 
 class SqliteStore:
     """A `Store` (interface.py). Made by open.py, which has checked the file."""
@@ -125,7 +128,7 @@ class SqliteStore:
         try:
             return self._readers.pop()
         except IndexError:
-            connection = connect(self._path, self._limits.page_cache_bytes // 4)
+            connection = connect(self._path, _READER_CACHE_BYTES)
             connection.execute("PRAGMA query_only=1")
             return connection
 
@@ -273,7 +276,8 @@ class SqliteStore:
                 gone = writer.execute("DELETE FROM log WHERE ts < ?", (before,)).rowcount
             else:
                 gone = writer.execute("DELETE FROM log WHERE (ts, seq) < (?, ?)", row).rowcount
-        self._checkpointer.wrote(gone)
+        if gone:
+            self._checkpointer.wrote(gone)
         return gone
 
     def drop_table(self, table_id: int, limit: int) -> int:
@@ -283,7 +287,8 @@ class SqliteStore:
                 (table_id, limit),
             ).rowcount
             writer.execute("DELETE FROM counts WHERE table_id=?", (table_id,))
-        self._checkpointer.wrote(gone)
+        if gone:
+            self._checkpointer.wrote(gone)
         return gone
 
     def drop_index(self, index_id: int, limit: int) -> int:
@@ -293,7 +298,8 @@ class SqliteStore:
                 "(SELECT key FROM entries WHERE index_id=? ORDER BY key LIMIT ?)",
                 (index_id, index_id, limit),
             ).rowcount
-        self._checkpointer.wrote(gone)
+        if gone:
+            self._checkpointer.wrote(gone)
         return gone
 
     @contextlib.contextmanager

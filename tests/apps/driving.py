@@ -24,6 +24,7 @@ PACKAGES = {
     "typescript": "5.9.3",
     "react": "19.2.0",
     "react-dom": "19.2.0",
+    "@types/node": "20.19.25",
     "@types/react": "19.2.2",
     "jsdom": "26.1.0",
 }

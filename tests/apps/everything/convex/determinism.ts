@@ -97,7 +97,7 @@ export const platform = query({
     event: (() => { const target = new EventTarget(); let heard = 0; target.addEventListener("x", () => heard++); target.dispatchEvent(new Event("x")); return heard; })(),
     wasm: new WebAssembly.Module(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0])) instanceof WebAssembly.Module,
     sorted: [3, 1, 2].toSorted().join(""),
-    grouped: Object.keys(Object.groupBy([1, 2, 3], (n) => (n % 2 ? "odd" : "even"))).sort(),
+    grouped: Object.keys((Object as any).groupBy([1, 2, 3], (n: number) => (n % 2 ? "odd" : "even"))).sort(),
   }),
 });
 

@@ -1,7 +1,7 @@
 """A process that commits pairs of rows until it is killed, and says which commits were acknowledged.
 
 Every transaction writes the same number into two rows of different tables, moves a hot counter, and inserts one
-row; so a half-applied or lost commit shows. Run as `python -m tests.database.crash_child FOLDER SEED`.
+row; so a half-applied or lost commit shows. Run as `python -m tests.database.crash_child FOLDER SEED kill|power`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import asyncio
 import random
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, Transaction, definitions
+from cvx.backend.store import durability
+from cvx.backend.store.open import DATABASE_FILE
 from cvx.protocol.schema import DatabaseIndex
 
 LIMITS = Limits(
@@ -70,5 +73,29 @@ async def main(folder: Path, seed: int) -> None:
         await asyncio.gather(indexes(), *(client(n) for n in range(CLIENTS)))
 
 
+def remember_what_is_synced(folder: Path) -> None:
+    """From here on `synced-wal` is the log as the last finished sync found it: what a power loss would leave.
+
+    A sync covers what was written before it began, so the copy is made then, and counts when it has returned.
+    """
+    sync = durability._sync
+    wal, copy, kept = folder / f"{DATABASE_FILE}-wal", folder / "syncing-wal", folder / "synced-wal"
+
+    kept.write_bytes(b"")  # What an earlier process left is no longer true.
+
+    def recording(fd: int) -> None:
+        copy.write_bytes(wal.read_bytes())
+        sync(fd)
+        copy.replace(kept)
+
+    durability._sync = recording
+
+
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+    where = Path(sys.argv[1])
+    if sys.argv[3] == "power":
+        where.mkdir(exist_ok=True)
+        # Without checkpoints, so that the database file itself stays what the last start made of it.
+        LIMITS = replace(LIMITS, checkpoint_wal_bytes=1 << 40, log_retention_s=1e6)
+        remember_what_is_synced(where)
+    asyncio.run(main(where, int(sys.argv[2])))

@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from cvx.backend.database import Database, definitions
+from cvx.backend.store.open import DATABASE_FILE
 from cvx.values import FULL_RANGE
 from tests.database.crash_child import LIMITS, SystemClock
 
@@ -22,10 +23,10 @@ CYCLES = int(os.environ.get("CVX_KILL_CYCLES", "4"))
 SEED = int(os.environ.get("CVX_SEED", "1"))
 
 
-def run_and_kill(folder: Path, seed: int, after_s: float) -> list[tuple[str, int]]:
+def run_and_kill(folder: Path, seed: int, after_s: float, mode: str = "kill") -> list[tuple[str, int]]:
     """(value, rows) of every commit that was acknowledged before the kill."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "tests.database.crash_child", str(folder), str(seed)],
+        [sys.executable, "-m", "tests.database.crash_child", str(folder), str(seed), mode],
         stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert child.stdout is not None
@@ -69,3 +70,15 @@ def test_kill_under_load(tmp_path: Path) -> None:
         acknowledged += run_and_kill(tmp_path, SEED + cycle, rand.uniform(0.05, 1.0))
         asyncio.run(check(tmp_path, acknowledged))
     assert len(acknowledged) > 50 * CYCLES, "the load was a load"
+
+
+def test_power_loss_keeps_what_was_acknowledged(tmp_path: Path) -> None:
+    """As a kill, but everything that was not synced is gone: the log is cut back to its last sync."""
+    rand = random.Random(SEED)
+    acknowledged: list[tuple[str, int]] = []
+    for cycle in range(max(2, CYCLES // 4)):
+        acknowledged += run_and_kill(tmp_path, SEED + cycle, rand.uniform(0.2, 0.6), "power")
+        synced = tmp_path / "synced-wal"
+        (tmp_path / f"{DATABASE_FILE}-wal").write_bytes(synced.read_bytes())
+        asyncio.run(check(tmp_path, acknowledged))
+    assert len(acknowledged) > 10

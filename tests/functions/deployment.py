@@ -190,7 +190,7 @@ async def deployment(
     await runner.start()
     executor = FunctionExecutor(db, runner, INFO, limits, redacted=redacted)
     try:
-        made = Deployment(db, runner, executor, PushService(db, runner, INFO, limits))
+        made = Deployment(db, runner, executor, PushService(db, runner, INFO, limits, executor.deployed))
         if app is not None:
             await made.push(app)
         yield made

@@ -11,7 +11,7 @@ Source: reference/runtime-and-database.md §1.9; cli-and-deploy.md §2.7, §2.10
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,17 +184,21 @@ async def analyze(
     sources: Mapping[str, ModuleSource],
     environment: Mapping[str, str],
     phase: ImportPhase,
+    known: Mapping[str, AnalyzedModuleJson],
 ) -> Analysis:
     """Import everything once and say what it declares.
 
     `sources` are all modules of the app, unchanged ones included; `environment` all variables, built-in ones
-    included. Raises CvxError with the codes of §2.10.
+    included; `known` is what some modules are known to declare. Raises CvxError with the codes of §2.10.
     """
     check_sources(sources)
     app = request.app_definition
-    result = await _imported(runner, request, sources, environment, phase)
+    result = await _imported(runner, request, sources, environment, phase, known)
     _raise_failures(result, sources)
-    modules = {path: _module_json(result.modules.get(path), path) for path in sorted(sources)}
+    modules = {
+        path: known[path] if path in known else _module_json(result.modules.get(path), path)
+        for path in sorted(sources)
+    }
     _check_cron_targets(modules)
     try:
         schema = None if result.schema_json is None else parse_schema(result.schema_json)
@@ -260,13 +264,16 @@ async def _imported(
     sources: Mapping[str, ModuleSource],
     environment: Mapping[str, str],
     phase: ImportPhase,
+    known: Collection[str],
 ) -> AnalyzeResult:
     extra = [
         module for module in (request.app_definition.schema, request.app_definition.definition) if module
     ]
     everything = dict(sources) | {module.path: module_source(module) for module in extra}
     entries = tuple(
-        path for path in sorted(sources) if not path.startswith(CHUNKS) and path != AUTH_CONFIG_PATH
+        path
+        for path in sorted(sources)
+        if not path.startswith(CHUNKS) and path != AUTH_CONFIG_PATH and path not in known
     )
     schema, definition = request.app_definition.schema, request.app_definition.definition
     return await runner.analyze(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cvx.backend.model import DeployedIndex
+from cvx.backend.runner import ModuleSource
 from cvx.protocol.push import (
     AnalyzedModuleJson,
     CronDiff,
@@ -146,6 +147,26 @@ def _enforced(name: str, schema: Schema | None) -> Validator:
 
 
 # -------------------------------------------------------------------------------------------------- code, crons
+
+
+def unaffected(before: Mapping[str, str], after: Mapping[str, ModuleSource]) -> set[str]:
+    """The modules that import only what was there before, so that they still declare what they declared.
+
+    `before`: path → hash of what is deployed. A module that is equal is affected nevertheless when it names one
+    that came, changed or went, directly or through others. Naming is looked for in the text, which finds every
+    import and now and then too much.
+    """
+    moved = {
+        path
+        for path in before.keys() | after.keys()
+        if path not in after or before.get(path) != after[path].sha256
+    }
+    rest = set(after) - moved
+    while moved:
+        names = [f"/{path.rpartition('/')[2]}".encode() for path in moved]  # As in `from "./_deps/X.js"`.
+        moved = {path for path in rest if any(name in after[path].source for name in names)}
+        rest -= moved
+    return rest
 
 
 def module_diff(before: Mapping[str, str], after: Mapping[str, str]) -> ModuleDiff:

@@ -16,6 +16,7 @@ Source: reference/cli-and-deploy.md §2.6–2.10; runtime-and-database.md §7.2.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -24,7 +25,7 @@ import msgspec
 
 from cvx.backend.auth import SYSTEM
 from cvx.backend.config import Limits
-from cvx.backend.database import Database, Transaction
+from cvx.backend.database import Database, Snapshot, Transaction
 from cvx.backend.deploy import estimate
 from cvx.backend.deploy.analyze import (
     AUTH_CONFIG_PATH,
@@ -40,7 +41,7 @@ from cvx.backend.deploy.analyze import (
     push_error,
 )
 from cvx.backend.deploy.declared_environment import check_declared, check_removed
-from cvx.backend.deploy.plan import IndexPlan, cron_diff, module_diff, plan_indexes
+from cvx.backend.deploy.plan import IndexPlan, cron_diff, module_diff, plan_indexes, unaffected
 from cvx.backend.model import deployment, environment, modules, schemas
 from cvx.backend.model.deployment import DeploymentInfo, UdfConfig
 from cvx.backend.runner import FunctionRunner, ModuleSource
@@ -91,7 +92,16 @@ class CodePackage(msgspec.Struct, rename="camel", frozen=True):
 class PushService:
     """The pushes of one deployment."""
 
-    def __init__(self, db: Database, runner: FunctionRunner, info: DeploymentInfo, limits: Limits) -> None:
+    def __init__(
+        self,
+        db: Database,
+        runner: FunctionRunner,
+        info: DeploymentInfo,
+        limits: Limits,
+        deployed: Callable[[Snapshot], Mapping[str, ModuleSource]],
+    ) -> None:
+        """`deployed` gives the modules of the app at a snapshot, by path, with their texts."""
+        self._deployed = deployed
         self._db = db
         self._runner = runner
         self._info = info
@@ -135,11 +145,12 @@ class PushService:
             tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
             variables = environment.environment(tx)
             built_in = self._built_in(tx)
-            sources = _sources(tx, request)
+            sources = _sources(request, self._deployed(snapshot))
             phase = self._phase(tx)
-        analysis = await analyze(self._runner, request, sources, {**variables, **built_in}, phase)
+            known = _known(tx, sources, {**variables, **built_in})
+        analysis = await analyze(self._runner, request, sources, {**variables, **built_in}, phase, known)
         lasting = not (request.dry_run or request.for_codegen)
-        change = await self._prepare(analysis) if lasting else self._schema_change(analysis.schema)
+        change = await self._prepare(request, analysis) if lasting else self._schema_change(analysis.schema)
         return StartPushResponse(
             environment_variables=variables,
             app_auth=list(analysis.auth),
@@ -149,13 +160,15 @@ class PushService:
             component_definition_packages={"": msgspec.to_builtins(_package(request, analysis))},
         )
 
-    async def _prepare(self, analysis: Analysis) -> SchemaChange:
+    async def _prepare(self, request: StartPushRequest, analysis: Analysis) -> SchemaChange:
         """Keep the texts, make the schema pending, and begin to build its indexes: one transaction."""
         schema = analysis.schema
         now_ms = self._db.clock.now_ns() / 1e6
+        # Texts of unchanged modules are here; should another push drop one meanwhile, `finish` will notice.
+        sent = [analysis.sources[module.path] for module in request.app_definition.modules]
 
         def body(tx: Transaction) -> SchemaChange:
-            _store_texts(tx, analysis.sources.values(), now_ms)
+            _store_texts(tx, sent, now_ms)
             schema_id = schemas.submit(tx, None if schema is None else _schema_text(schema))
             plan = plan_indexes(schema, schemas.deployed_indexes(tx))
             for name in sorted(schema.tables) if schema is not None else ():
@@ -247,7 +260,7 @@ class PushService:
                     retry_when="time",
                 )
             before[:] = [found]
-            self._check_environment(tx, push, definition)
+            self._take_environment(tx, push, definition)
             schema_diff = _activate_schema(tx, push.schema_change.schema_ids.get(""))
             module_changes, crons = _replace_modules(tx, package, definition)
             component = ComponentDiff(
@@ -264,7 +277,7 @@ class PushService:
         diff, _ = await self._db.run(SYSTEM, body, write_source=_PUSH)
         return diff
 
-    def _check_environment(
+    def _take_environment(
         self, tx: Transaction, push: StartPushResponse, definition: EvaluatedDefinition
     ) -> None:
         variables = environment.environment(tx)
@@ -276,6 +289,7 @@ class PushService:
                 hint="Push again.",
                 retry_when="time",
             )
+        deployment.set_analysis_environment(tx, _environment_digest({**variables, **self._built_in(tx)}))
         declared = definition.definition.env_vars
         check_declared(declared, variables)
         deployment.set_declared_environment(
@@ -296,7 +310,10 @@ class PushService:
             if modules.module(tx, AUTH_CONFIG_PATH) is None:
                 return
             providers = await analyze_auth(
-                self._runner, _deployed(tx), {**variables, **self._built_in(tx)}, self._phase(tx)
+                self._runner,
+                self._deployed(tx.snapshot),
+                {**variables, **self._built_in(tx)},
+                self._phase(tx),
             )
             _set_auth(tx, providers)
 
@@ -310,36 +327,42 @@ def _setting(event: asyncio.Event) -> Callable[[int], None]:
 # ------------------------------------------------------------------------------------------------------ modules
 
 
-def _sources(tx: Transaction, request: StartPushRequest) -> dict[str, ModuleSource]:
+def _sources(request: StartPushRequest, deployed: Mapping[str, ModuleSource]) -> dict[str, ModuleSource]:
     """All modules of the app: those that came, and those that are said to be here. Raises the 409s of §2.7."""
     sources = {module.path: module_source(module) for module in request.app_definition.modules}
     for claimed in request.app_definition.unchanged_module_hashes:
         check_environment(claimed.path, claimed.environment)
-        row = modules.module(tx, claimed.path)
-        if row is None:
+        found = deployed.get(claimed.path)
+        if found is None:
             raise _not_here("MissingExistingModule", f"{claimed.path} is not deployed here")
-        if row.sha256 != claimed.sha256.lower():
+        if found.sha256 != claimed.sha256.lower():
             raise _not_here("ExistingModuleHashConflict", f"{claimed.path} is deployed with another content")
-        if row.environment != claimed.environment:
+        if found.environment != claimed.environment:
             raise _not_here(
                 "ExistingModuleEnvConflict",
-                f"{claimed.path} is deployed for the environment {row.environment}",
+                f"{claimed.path} is deployed for the environment {found.environment}",
             )
-        text = modules.text_of(tx, row.sha256)
-        if text is None:
-            raise _not_here("MissingExistingModuleMetadata", f"the content of {claimed.path} is not stored")
-        sources[claimed.path] = _source(row.path, row.sha256, row.environment, text)
+        sources[claimed.path] = found
     return sources
 
 
-def _deployed(tx: Transaction) -> dict[str, ModuleSource]:
-    """Everything that is deployed, with its text."""
+def _known(
+    tx: Transaction, sources: Mapping[str, ModuleSource], variables: Mapping[str, str]
+) -> dict[str, AnalyzedModuleJson]:
+    """What modules declare that need not be looked at again: neither they nor the environment have changed."""
+    if deployment.analysis_environment(tx) != _environment_digest(variables):
+        return {}
+    rows = {row.path: row for row in modules.all_modules(tx)}
     found = {}
-    for row in modules.all_modules(tx):
-        text = modules.text_of(tx, row.sha256)
-        if text is not None:
-            found[row.path] = _source(row.path, row.sha256, row.environment, text)
+    for path in unaffected({path: row.sha256 for path, row in rows.items()}, sources):
+        analysis, environment = rows[path].analysis, rows[path].environment
+        if analysis is not None and environment == sources[path].environment:
+            found[path] = msgspec.convert(analysis, AnalyzedModuleJson)
     return found
+
+
+def _environment_digest(variables: Mapping[str, str]) -> str:
+    return hashlib.sha256(msgspec.json.encode(dict(variables), order="sorted")).hexdigest()
 
 
 def _not_here(code: str, why: str) -> CvxError:
@@ -350,11 +373,6 @@ def _not_here(code: str, why: str) -> CvxError:
         hint="Push again.",
         retry_when="time",
     )
-
-
-def _source(path: str, sha256: str, environment: str, text: modules.ModuleText) -> ModuleSource:
-    source_map = None if text.source_map is None else text.source_map.encode()
-    return ModuleSource(path, sha256, text.source.encode(), source_map, environment)
 
 
 def _text(source: ModuleSource) -> modules.ModuleText:

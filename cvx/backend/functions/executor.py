@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cvx.backend.auth import Admin, Identity, read_only_key
 from cvx.backend.config import Limits
@@ -41,7 +41,7 @@ from cvx.backend.functions.results import (
 )
 from cvx.backend.functions.test_query import run_test_query
 from cvx.backend.model.deployment import DeploymentInfo
-from cvx.backend.runner import FunctionRunner
+from cvx.backend.runner import FunctionRunner, ModuleSource
 from cvx.errors import CvxError
 from cvx.values import FunctionPath, Timestamp
 
@@ -90,6 +90,10 @@ class FunctionExecutor:
         if code is None:
             code = self._code[component] = Derived(self._db, lambda tx: self._texts.load(tx, component))
         return code.at(snapshot)
+
+    def deployed(self, snapshot: Snapshot) -> Mapping[str, ModuleSource]:
+        """The modules of the app at a snapshot, by path, with their texts."""
+        return self.registry(snapshot).bundle.modules
 
     async def query(
         self,

@@ -118,6 +118,16 @@ def set_declared_environment(tx: Transaction, variables: list[list[Any]] | None)
         _set(tx, "declaredEnvironment", {"variables": variables})
 
 
+def analysis_environment(tx: Transaction) -> str | None:
+    """A digest of the environment that the deployed code was analysed in."""
+    stored = _setting(tx, "analysisEnvironment")
+    return None if stored is None else stored["digest"]
+
+
+def set_analysis_environment(tx: Transaction, digest: str) -> None:
+    _set(tx, "analysisEnvironment", {"digest": digest})
+
+
 def unfinished_texts(tx: Transaction) -> dict[str, float]:
     """Module texts (by hash) that a push stored and no push has put in force, with when (ms since 1970)."""
     stored = _setting(tx, "unfinishedTexts")

@@ -128,11 +128,13 @@ def replace_modules(tx: Transaction, modules: Iterable[NewModule], component: st
         document["path"]: document for document in tx.all(MODULES, BY_PATH, [component], privileged=True)
     }
     changes = ModuleChanges([], [], [])
-    kept = set()
+    kept: set[str] = set()
+    hashes: set[str] = set()
     for new in modules:
         if new.text is not None:
             store_text(tx, new.text)
         kept.add(new.path)
+        hashes.add(new.sha256)
         fields: dict[str, Any] = {
             "component": component,
             "path": new.path,
@@ -151,7 +153,7 @@ def replace_modules(tx: Transaction, modules: Iterable[NewModule], component: st
         if path not in kept:
             tx.delete(old["_id"], privileged=True)
             changes.removed.append(path)
-    _drop_unused_texts(tx, {document["sha256"] for document in existing.values()})
+    _drop_unused_texts(tx, {document["sha256"] for document in existing.values()} - hashes)
     return changes
 
 

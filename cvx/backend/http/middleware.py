@@ -108,7 +108,7 @@ async def answer(handler: Handler, request: Request, services: Services) -> Resp
         return Response(status_code=408)
     except asyncio.CancelledError:
         if loop.time() < too_long.when():
-            raise  # The server is stopping.
+            return JsonResponse(failure_body("Stopping", "The backend is stopping."), status_code=503)
         return JsonResponse(failure_body("RequestTimeout", "The request took too long."), status_code=408)
     except Exception:
         _log.exception("%s %s failed", request.method, request.url.path)

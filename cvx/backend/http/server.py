@@ -8,6 +8,7 @@ Source: reference/values-and-sync.md §4.1, §4.9; cli-contract.md (serve).
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Any
 
@@ -17,6 +18,7 @@ from cvx.backend.config import Limits
 from cvx.errors import CvxError
 
 _BACKLOG = 2048
+_STOP_AT_LAST_S = 5  # For requests that do not even end when cancelled.
 
 
 class HttpServer:
@@ -51,8 +53,7 @@ class HttpServer:
             backlog=_BACKLOG,
             timeout_keep_alive=limits.keep_alive_s,
         )
-        # Annotated as whole seconds, used as a float.
-        config.timeout_graceful_shutdown = limits.stop_s  # type: ignore[assignment]
+        config.timeout_graceful_shutdown = _STOP_AT_LAST_S
         config.load()
         server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
@@ -67,10 +68,19 @@ class HttpServer:
     async def stop(self) -> None:
         """Close sockets with 1012, let requests end, then cancel them."""
         server, self._server = self._server, None
-        if server is not None:
-            await server.shutdown(sockets=[self._socket])
-        else:
+        if server is None:
             self._socket.close()
+            return
+        patience = asyncio.get_running_loop().call_later(self._limits.stop_s, _cancel_requests, server)
+        try:
+            await server.shutdown(sockets=[self._socket])
+        finally:
+            patience.cancel()
+
+
+def _cancel_requests(server: uvicorn.Server) -> None:
+    for task in list(server.server_state.tasks):
+        task.cancel()
 
 
 def _bind(host: str, port: int) -> socket.socket:

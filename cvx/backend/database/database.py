@@ -81,7 +81,7 @@ class Database:
         try:
             db = Database(store, clock, limits)
             await db._start(system_tables)
-        except BaseException:
+        except BaseException:  # edge: the folder must be let go of; raised again.
             store.close()
             raise
         return db

@@ -133,6 +133,6 @@ class Subscriptions:
         for subscription in told:
             try:
                 subscription.tell(changes.ts)
-            except Exception as error:  # An edge: the commit has happened, and the others must hear of it.
+            except Exception as error:  # edge: the commit has happened, and the others must hear of it.
                 self._on_error({"message": "a subscription's callback failed", "exception": error})
         return len(told)

@@ -40,7 +40,7 @@ class OpenStore(SqliteStore):
             sync_folder(folder)
             _check_high_water(mark, self.latest_ts)
             mark.write(self.latest_ts)
-        except BaseException:
+        except BaseException:  # edge: the folder must be let go of, whatever happened; raised again.
             self._lock.release()
             raise
 

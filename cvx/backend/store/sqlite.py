@@ -336,7 +336,7 @@ class SqliteStore:
             writer.execute("BEGIN IMMEDIATE")
             yield writer
             writer.execute("COMMIT")
-        except BaseException as error:
+        except BaseException as error:  # edge: a write that failed is undone, whatever failed.
             try:
                 if writer.in_transaction:
                     writer.execute("ROLLBACK")

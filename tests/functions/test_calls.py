@@ -367,18 +367,89 @@ def test_metadata(tmp_path: Path, app: App) -> None:
     run(tmp_path, app, body)
 
 
-def test_limits_have_their_errors(tmp_path: Path, app: App) -> None:
+@pytest.mark.parametrize(
+    ("limits", "path", "args", "message"),
+    [
+        (
+            Limits(documents_read_max=30),
+            "behaviour:collectAll",
+            {},
+            "Too many documents read in a single function execution (limit: 30)",
+        ),
+        (
+            Limits(read_bytes_max=10_000),
+            "behaviour:collectAll",
+            {},
+            "Too many bytes read in a single function execution (limit: 10000 bytes)",
+        ),
+        (
+            Limits(read_intervals_max=25),
+            "behaviour:readMany",
+            {"repeat": 30},
+            "Too many reads in a single function execution (limit: 25 index ranges)",
+        ),
+    ],
+)
+def test_queries_have_limits(
+    tmp_path: Path, app: App, limits: Limits, path: str, args: dict[str, Any], message: str
+) -> None:
     async def body(d: Deployment) -> None:
-        for _ in range(5):
-            await d.mutation("behaviour:fill", {"count": 40, "size": 10})
-        assert await d.query("behaviour:readFirst", {"count": 100}) == 100
-        text = await d.query_error("behaviour:collectAll")
-        assert "Too many documents read" in text or "TooManyDocumentsRead" in text or "documents" in text
-        near = await d.entry("behaviour:readFirst", {"count": 140})
-        assert any("Near the limit" in line for line in near.log_lines)
-        text = await d.mutation_error("behaviour:fill", {"count": 60, "size": 1})
-        assert text.startswith("Uncaught Error: ")
-        before = await d.query("behaviour:countInternal", {"table": "anything"})
-        assert before == 200
+        ids = [await d.mutation("nested:insertNow", {"text": "x" * 400}) for _ in range(40)]
+        if "repeat" in args:
+            text = await d.query_error(path, {"ids": ids[: args["repeat"]]})
+        else:
+            text = await d.query_error(path, args)
+        assert text.startswith(f"Uncaught Error: {message}"), text
+        assert await d.query("behaviour:readFirst", {"count": 10}) == 10
 
-    run(tmp_path, app, body, limits=Limits(documents_read_max=150, documents_written_max=50))
+    run(tmp_path, app, body, limits=limits)
+
+
+def test_mutations_have_limits(tmp_path: Path, app: App) -> None:
+    async def body(d: Deployment) -> None:
+        text = await d.mutation_error("behaviour:fill", {"count": 60, "size": 1})
+        assert "Too many documents written in a single function execution (limit: 50)" in text
+        text = await d.mutation_error("behaviour:fill", {"count": 40, "size": 1000})
+        assert "Too many bytes written in a single function execution (limit: 20000 bytes)" in text
+        assert await d.query("behaviour:countInternal", {"table": "anything"}) == 0
+        # The error can be caught; what was written before it stays.
+        caught = await d.mutation("behaviour:catchLimit", {"count": 60})
+        assert caught.startswith("Too many documents written")
+        assert await d.query("behaviour:countInternal", {"table": "anything"}) == 50
+
+    run(tmp_path, app, body, limits=Limits(documents_written_max=50, written_bytes_max=20_000))
+
+
+def test_near_a_limit_there_is_a_warning(tmp_path: Path, app: App) -> None:
+    async def body(d: Deployment) -> None:
+        await d.mutation("behaviour:fill", {"count": 60, "size": 1})
+        calm = await d.entry("behaviour:readFirst", {"count": 40})
+        assert calm.log_lines == []
+        near = await d.entry("behaviour:readFirst", {"count": 41})
+        assert near.log_lines == [
+            "[WARN] Near the limit of one function execution: 41 documents read (limit: 50)."
+        ]
+        calls, _ = d.executor.log.calls(0)
+        assert calls[-1].log_lines[0].structured()["systemMetadata"] == {
+            "code": "warning:TooManyDocumentsRead"
+        }
+
+    run(tmp_path, app, body, limits=Limits(documents_read_max=50))
+
+
+def test_there_is_an_end_to_logging(tmp_path: Path, app: App) -> None:
+    async def body(d: Deployment) -> None:
+        assert len((await d.entry("behaviour:logMany", {"count": 255})).log_lines) == 255
+        many = (await d.entry("behaviour:logMany", {"count": 300})).log_lines
+        assert len(many) == 256
+        assert many[-1].startswith("[ERROR] ") and "256" in many[-1]
+
+    run(tmp_path, app, body)
+
+
+def test_after_a_throw_nothing_more_happens(tmp_path: Path, app: App) -> None:
+    async def body(d: Deployment) -> None:
+        assert "thrown" in await d.mutation_error("behaviour:unawaitedThenThrow")
+        assert await d.query("behaviour:countInternal", {"table": "anything"}) == 0
+
+    run(tmp_path, app, body)

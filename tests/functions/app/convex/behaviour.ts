@@ -164,3 +164,29 @@ export const metadata = query({
     };
   },
 });
+
+export const logMany = query({
+  args: { count: v.number() },
+  handler: async (_ctx, { count }) => {
+    for (let i = 0; i < count; i++) console.log(i);
+  },
+});
+
+export const unawaitedThenThrow = mutation({
+  args: {},
+  handler: async (ctx) => {
+    void ctx.db.insert("anything", { tag: "skipped" });
+    throw new Error("thrown");
+  },
+});
+
+export const catchLimit = mutation({
+  args: { count: v.number() },
+  handler: async (ctx, { count }) => {
+    try {
+      for (let i = 0; i < count; i++) await ctx.db.insert("anything", { i });
+    } catch (error: any) {
+      return error.message;
+    }
+  },
+});

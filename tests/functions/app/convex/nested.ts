@@ -173,3 +173,7 @@ export const nestedWhoami = query({
   args: {},
   handler: async (ctx) => await ctx.runQuery("behaviour:whoami" as any, {}),
 });
+export const insertNow = mutation({
+  args: { text: v.string() },
+  handler: async (ctx, { text }) => await ctx.db.insert("anything", { text }),
+});

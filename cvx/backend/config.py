@@ -84,8 +84,8 @@ class Limits:
 
     # The Deno children that run functions.
     runner_heap_bytes_max: int = 128 * MIB  # V8's heap of one child: the code, and 64 MiB for executions.
-    runner_memory_bytes_max: int = 320 * MIB  # Writable memory a child may take after its start (Linux).
-    runner_resident_bytes_max: int = 512 * MIB
+    runner_data_bytes_max: int = 1152 * MIB  # Writable memory of a child; it reserves half of it at its start (Linux).
+    runner_resident_bytes_max: int = 768 * MIB
     runner_recycle_bytes: int = 96 * MIB
     runner_calls_per_child_max: int = 64  # At once.
     runner_calls_per_child_life: int = 200_000
@@ -99,7 +99,15 @@ class Limits:
     runner_open_realm_functions_max: int = 1_000
     runner_cpu_lease_s: float = 60.0
     runner_start_s: float = 30.0
+    runner_start_attempts_max: int = 5
     runner_stop_s: float = 2.0
+
+    # Pushes and administration.
+    user_modules_max: int = 4_096
+    module_bytes_max: int = 230_000_000  # Of all modules of an app, with their source maps.
+    schema_wait_s: float = 60.0
+    unfinished_push_s: float = 3_600.0  # How long the texts of a push that never finishes are kept.
+    log_poll_s: float = 60.0
 
     # Clients.
     socket_mutations_pending_max: int = 1_000

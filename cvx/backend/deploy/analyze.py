@@ -17,7 +17,10 @@ from typing import Any
 
 import msgspec
 
+from cvx.backend.config import Limits
+from cvx.backend.deploy.auth_config import auth_providers
 from cvx.backend.deploy.crons import named_cron_specs
+from cvx.backend.deploy.errors import as_push_error, push_error
 from cvx.backend.runner import (
     AnalyzedModule,
     AnalyzeRequest,
@@ -52,10 +55,7 @@ CRONS_PATH = "crons.js"
 HTTP_PATH = "http.js"
 CHUNKS = "_deps/"
 NEVER_NODE = frozenset({HTTP_PATH, CRONS_PATH, "schema.js", AUTH_CONFIG_PATH})
-USER_MODULES_MAX = 4_096
-_SOURCES_BYTES_MAX = 230_000_000
 
-PUSH_PREFIX = "Hit an error while pushing:\n"
 _KINDS = {"query": "Query", "mutation": "Mutation", "action": "Action"}
 
 
@@ -96,20 +96,6 @@ class Analysis:
         return CheckedComponent(
             definition_path="", component_path="", http_routes=CheckedHttpRoutes(http_module_routes=routes)
         )
-
-
-def push_error(code: str, message: str, **fields: Any) -> CvxError:
-    """An error of a push: clients look for this code and print this message (§2.10)."""
-    return CvxError(code, PUSH_PREFIX + message, retry_when=fields.pop("retry_when", "files"), **fields)
-
-
-def as_push_error(error: CvxError) -> CvxError:
-    """The same refusal, worded as a push's."""
-    if error.message.startswith(PUSH_PREFIX):
-        return error
-    return CvxError(
-        error.code, PUSH_PREFIX + error.message, kind=error.kind, hint=error.hint, retry_when=error.retry_when
-    )
 
 
 def module_source(module: PushedModule) -> ModuleSource:
@@ -157,23 +143,23 @@ def check_environment(path: str, environment: str) -> None:
     )
 
 
-def check_sources(sources: Mapping[str, ModuleSource]) -> None:
+def check_sources(sources: Mapping[str, ModuleSource], limits: Limits) -> None:
     """Refuse a push with bad module paths, or with too many or too large modules."""
     for path in sources:
         if path != AUTH_CONFIG_PATH:
             check_module_path(path)
     users = sum(1 for path in sources if not path.startswith(CHUNKS))
-    if users > USER_MODULES_MAX:
+    if users > limits.user_modules_max:
         raise push_error(
             "ModulesTooLarge",
-            f"The app has {users} modules; the maximum is {USER_MODULES_MAX}.",
+            f"The app has {users} modules; the maximum is {limits.user_modules_max}.",
             hint="Merge some files.",
         )
     size = sum(len(item.source) + len(item.source_map or b"") for item in sources.values())
-    if size > _SOURCES_BYTES_MAX:
+    if size > limits.module_bytes_max:
         raise push_error(
             "ModulesTooLarge",
-            f"The app's modules have {size} bytes in total; the maximum is {_SOURCES_BYTES_MAX}.",
+            f"The app's modules have {size} bytes in total; the maximum is {limits.module_bytes_max}.",
             hint="Import less, or smaller packages.",
         )
 
@@ -185,13 +171,14 @@ async def analyze(
     environment: Mapping[str, str],
     phase: ImportPhase,
     known: Mapping[str, AnalyzedModuleJson],
+    limits: Limits,
 ) -> Analysis:
     """Import everything once and say what it declares.
 
     `sources` are all modules of the app, unchanged ones included; `environment` all variables, built-in ones
     included; `known` is what some modules are known to declare. Raises CvxError with the codes of §2.10.
     """
-    check_sources(sources)
+    check_sources(sources, limits)
     app = request.app_definition
     result = await _imported(runner, request, sources, environment, phase, known)
     _raise_failures(result, sources)
@@ -208,7 +195,7 @@ async def analyze(
         modules=modules,
         sources=sources,
         schema=schema,
-        auth=_providers(result.auth_config_json),
+        auth=auth_providers(result.auth_config_json),
         definition=_definition(result.definition_json),
         udf_config=UdfConfigJson(
             server_version=app.udf_server_version,
@@ -248,7 +235,7 @@ async def analyze_auth(
     )
     result = await runner.analyze(asked)
     _raise_failures(result, sources)
-    return _providers(result.auth_config_json)
+    return auth_providers(result.auth_config_json)
 
 
 def _bundle(sources: Mapping[str, ModuleSource]) -> CodeBundle:
@@ -355,51 +342,6 @@ def _check_cron_targets(modules: Mapping[str, AnalyzedModuleJson]) -> None:
                 "a cron runs a mutation or an action.",
                 hint="Correct the function reference in crons.ts.",
             )
-
-
-def _providers(text: str | None) -> tuple[AuthProvider, ...]:
-    """The identity providers of an auth config, in the form start_push answers."""
-    if text is None:
-        return ()
-    config = msgspec.json.decode(text)
-    listed = config.get("providers") if isinstance(config, dict) else None
-    if not isinstance(listed, list):
-        raise _bad_auth_config("the default export must be an object with an array 'providers'")
-    return tuple(_provider(item, at) for at, item in enumerate(listed))
-
-
-def _provider(item: Any, at: int) -> AuthProvider:
-    where = f"providers[{at}]"
-    if not isinstance(item, dict):
-        raise _bad_auth_config(f"{where} must be an object")
-    custom = item.get("type") == "customJwt"
-    if "type" in item and not custom and item["type"] != "oidc":
-        raise _bad_auth_config(f'{where}.type must be "customJwt" or absent')
-    needed = ("issuer", "jwks", "algorithm") if custom else ("domain", "applicationID")
-    for name in needed:
-        if not isinstance(item.get(name), str):
-            raise _bad_auth_config(f"{where}.{name} must be a string")
-    known = {*needed, "type", "applicationID"}
-    unknown = sorted(set(item) - known)
-    if unknown:
-        raise _bad_auth_config(f"{where} has a key that means nothing here: {unknown[0]}")
-    if not custom:
-        return AuthProvider(application_id=item["applicationID"], domain=item["domain"])
-    if item["algorithm"] not in ("RS256", "ES256"):
-        raise _bad_auth_config(f'{where}.algorithm must be "RS256" or "ES256"')
-    application = item.get("applicationID")
-    if application is not None and not isinstance(application, str):
-        raise _bad_auth_config(f"{where}.applicationID must be a string")
-    return AuthProvider(
-        type="customJwt", application_id=application, issuer=item["issuer"], jwks=item["jwks"],
-        algorithm=item["algorithm"],
-    )  # fmt: skip
-
-
-def _bad_auth_config(why: str) -> CvxError:
-    return push_error(
-        "InvalidAuthConfig", f"The auth config is not valid: {why}.", hint="Correct auth.config.ts."
-    )
 
 
 class _DefinitionJson(msgspec.Struct, rename="camel", frozen=True, kw_only=True):

@@ -28,8 +28,6 @@ from cvx.protocol.admin import (
 from cvx.protocol.calls import TestQueryRequest, encode_body, error_body, success_body
 from cvx.values import format_name
 
-LOG_POLL_S = 60.0
-
 # ------------------------------------------------------------------------------------------------ environment
 
 
@@ -100,7 +98,7 @@ async def _stream(call: Call, *, structured: bool) -> Response:
     cursor = _cursor(parameters.get("cursor"))
     request_id = _request_of(parameters.get("sessionId"), parameters.get("clientRequestCounter"))
     log, loop = call.services.executor.log, asyncio.get_running_loop()
-    deadline = loop.time() + LOG_POLL_S
+    deadline = loop.time() + call.services.config.limits.log_poll_s
     found, cursor = log.calls(cursor, request_id=request_id)
     while not found and loop.time() < deadline:
         await log.wait(cursor, deadline - loop.time())

@@ -1,0 +1,168 @@
+"""The code of a push: which modules it is made of, what of them is here already, and putting them in force.
+
+Source: reference/cli-and-deploy.md §2.6, §2.7, §2.9.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from cvx.backend.database import Transaction
+from cvx.backend.deploy.analyze import CRONS_PATH, Analysis, check_environment, module_source
+from cvx.backend.deploy.errors import push_error, race
+from cvx.backend.deploy.plan import cron_diff, module_diff, unaffected
+from cvx.backend.model import deployment, modules
+from cvx.backend.runner import ModuleSource
+from cvx.errors import CvxError
+from cvx.protocol.push import (
+    AnalyzedModuleJson,
+    CronDiff,
+    EvaluatedDefinition,
+    ModuleDiff,
+    ModuleHash,
+    StartPushRequest,
+    StartPushResponse,
+)
+
+# Raise it when analysis learns something: deployed modules are then looked at again by the next push.
+_ANALYSIS_VERSION = 1
+
+
+class CodePackage(msgspec.Struct, rename="camel", frozen=True):
+    """What `start` prepared of one component's code: opaque to the pusher, who brings it back."""
+
+    modules: list[ModuleHash]
+    functions: str
+    node_version: str | None = None
+
+
+def sources_of(request: StartPushRequest, deployed: Mapping[str, ModuleSource]) -> dict[str, ModuleSource]:
+    """All modules of the app: those that came, and those that are said to be here. Raises the 409s of §2.7."""
+    sources = {module.path: module_source(module) for module in request.app_definition.modules}
+    for claimed in request.app_definition.unchanged_module_hashes:
+        check_environment(claimed.path, claimed.environment)
+        found = deployed.get(claimed.path)
+        if found is None:
+            raise _not_here("MissingExistingModule", f"{claimed.path} is not deployed here")
+        if found.sha256 != claimed.sha256.lower():
+            raise _not_here("ExistingModuleHashConflict", f"{claimed.path} is deployed with another content")
+        if found.environment != claimed.environment:
+            raise _not_here(
+                "ExistingModuleEnvConflict",
+                f"{claimed.path} is deployed for the environment {found.environment}",
+            )
+        sources[claimed.path] = found
+    return sources
+
+
+def known_analysis(
+    tx: Transaction, sources: Mapping[str, ModuleSource], variables: Mapping[str, str]
+) -> dict[str, AnalyzedModuleJson]:
+    """What modules declare that need not be looked at again: neither they nor the environment have changed."""
+    if deployment.analysis_environment(tx) != environment_digest(variables):
+        return {}
+    rows = {row.path: row for row in modules.all_modules(tx)}
+    found = {}
+    for path in unaffected({path: row.sha256 for path, row in rows.items()}, sources):
+        analysis, environment = rows[path].analysis, rows[path].environment
+        if analysis is not None and environment == sources[path].environment:
+            found[path] = msgspec.convert(analysis, AnalyzedModuleJson)
+    return found
+
+
+def environment_digest(variables: Mapping[str, str]) -> str:
+    """What `known_analysis` compares: the environment that modules saw when they were imported."""
+    seen = {"": str(_ANALYSIS_VERSION), **variables}
+    return hashlib.sha256(msgspec.json.encode(seen, order="sorted")).hexdigest()
+
+
+def _not_here(code: str, why: str) -> CvxError:
+    return push_error(
+        code,
+        f"A module that was to stay unchanged cannot: {why}.",
+        kind="conflict",
+        hint="Push again.",
+        retry_when="time",
+    )
+
+
+def _text(source: ModuleSource) -> modules.ModuleText:
+    return modules.ModuleText(
+        source.source.decode(), None if source.source_map is None else source.source_map.decode()
+    )
+
+
+def package_of(request: StartPushRequest, analysis: Analysis) -> CodePackage:
+    listed = [
+        ModuleHash(path=path, environment=source.environment, sha256=source.sha256)  # type: ignore[arg-type]
+        for path, source in sorted(analysis.sources.items())
+    ]
+    return CodePackage(listed, request.functions, request.node_version)
+
+
+def returned_package(push: StartPushResponse) -> CodePackage:
+    try:
+        return msgspec.convert(push.component_definition_packages.get(""), CodePackage)
+    except msgspec.ValidationError as error:
+        raise push_error(
+            "InvalidPush", f"What start_push answered came back changed: {error}.", hint="Push again."
+        ) from None
+
+
+def store_texts(
+    tx: Transaction, sources: Iterable[ModuleSource], now_ms: float, unfinished_ms_max: float
+) -> None:
+    """Keep the texts of a push until it finishes; forget those of pushes that never did."""
+    waiting = deployment.unfinished_texts(tx)
+    for sha256, since_ms in list(waiting.items()):
+        if since_ms < now_ms - unfinished_ms_max:
+            modules.drop_text(tx, sha256)
+            del waiting[sha256]
+    for source in sources:
+        if source.sha256 in waiting or not modules.has_text(tx, source.sha256):
+            modules.store_text(tx, _text(source))
+            waiting[source.sha256] = now_ms
+    deployment.set_unfinished_texts(tx, waiting)
+
+
+def replace_modules(
+    tx: Transaction, package: CodePackage, definition: EvaluatedDefinition
+) -> tuple[ModuleDiff, CronDiff]:
+    """Make the deployed modules those of the push; what that changes."""
+    old = {row.path: row for row in modules.all_modules(tx)}
+    for item in package.modules:
+        deployed = old.get(item.path)
+        if (deployed is None or deployed.sha256 != item.sha256) and not modules.has_text(tx, item.sha256):
+            raise race(f"The content of {item.path} is not stored here any more: another push replaced it.")
+    new = [
+        modules.NewModule(
+            item.path, item.sha256, item.environment, _analysis_of(definition.functions.get(item.path))
+        )
+        for item in package.modules
+    ]
+    modules.replace_modules(tx, new)
+    waiting = deployment.unfinished_texts(tx)
+    for item in package.modules:
+        waiting.pop(item.sha256, None)
+    deployment.set_unfinished_texts(tx, waiting)
+    crons = old.get(CRONS_PATH)
+    before = (
+        None
+        if crons is None or crons.analysis is None
+        else msgspec.convert(crons.analysis, AnalyzedModuleJson)
+    )
+    return (
+        module_diff(
+            {path: row.sha256 for path, row in old.items()},
+            {item.path: item.sha256 for item in package.modules},
+        ),
+        cron_diff(before, definition.functions.get(CRONS_PATH)),
+    )
+
+
+def _analysis_of(module: AnalyzedModuleJson | None) -> dict[str, Any] | None:
+    return None if module is None else msgspec.to_builtins(module)

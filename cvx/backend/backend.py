@@ -29,6 +29,8 @@ from cvx.backend.sync import SyncServices
 
 _log = logging.getLogger("cvx.backend")
 
+_OPEN_FILES = 65_536
+
 EXIT_DATA_UNKNOWN = 70
 """Exit status after a failed write to disk: what is stored is found out at the next start."""
 
@@ -122,6 +124,7 @@ class Backend:
 def serve_backend(config: BackendConfig, ready: Callable[[str, str], None]) -> None:
     """Run a backend in this process until SIGTERM or SIGINT, then stop it cleanly."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    _allow_many_sockets()
     loop = _new_event_loop()
     asyncio.set_event_loop(loop)
     try:
@@ -145,6 +148,18 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
     except ImportError:  # Not on every platform.
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
+
+
+def _allow_many_sockets() -> None:
+    """Each client is an open file, and the usual limit of 1,024 is for programs that serve nobody."""
+    try:
+        import resource
+    except ImportError:  # Not on every platform.
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _settle() -> None:

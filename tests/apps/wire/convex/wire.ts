@@ -46,6 +46,14 @@ export const send = mutation({
   },
 });
 
+export const sendToBoth = mutation({
+  args: { one: v.string(), other: v.string(), body: v.string() },
+  handler: async (ctx, { one, other, body }) => {
+    await ctx.db.insert("messages", { channel: one, body });
+    await ctx.db.insert("messages", { channel: other, body });
+  },
+});
+
 export const sendAndFail = mutation({
   args: { channel: v.string(), how: v.string() },
   handler: async (ctx, { channel, how }) => {

@@ -110,10 +110,12 @@ class Prepared:
 class WriteSet:
     """All pending writes of one transaction."""
 
-    __slots__ = ("_overlays", "_savepoints", "_undo", "writes")
+    __slots__ = ("_overlays", "_savepoints", "_undo", "creation_time", "writes")
 
     def __init__(self) -> None:
         self.writes: dict[WriteKey, PendingWrite] = {}
+        self.creation_time = 0.0
+        """Of the document inserted last: no two of a transaction have the same."""
         self._overlays: dict[int, Overlay] = {}
         self._undo: list[tuple[WriteKey, PendingWrite | None]] = []
         self._savepoints = 0

@@ -12,9 +12,10 @@ import sqlite3
 from pathlib import Path
 
 from cvx.backend.config import Limits
+from cvx.backend.store.errors import corrupt
 from cvx.backend.store.folder import FolderLock, HighWater, HighWaterFile, sync_folder
 from cvx.backend.store.interface import FatalCallback
-from cvx.backend.store.sqlite import SCHEMA, SqliteStore, connect, corrupt
+from cvx.backend.store.sqlite import SCHEMA, SqliteStore, connect
 from cvx.errors import CvxError
 
 APPLICATION_ID = 0x63767831  # "cvx1"

@@ -31,6 +31,7 @@ from zlib import crc32
 from cvx.backend.config import Limits
 from cvx.backend.store.checkpoints import Checkpointer
 from cvx.backend.store.durability import Flusher
+from cvx.backend.store.errors import corrupt, reading, store_error
 from cvx.backend.store.folder import HighWaterFile
 from cvx.backend.store.interface import (
     CommitRecord,
@@ -38,11 +39,9 @@ from cvx.backend.store.interface import (
     FatalCallback,
     LogEntry,
     Revision,
-    Row,
-    StoredDocument,
 )
-from cvx.errors import CvxError
-from cvx.values import KeyRange, Timestamp
+from cvx.backend.store.sqlite_view import SqliteView
+from cvx.values import Timestamp
 
 SCHEMA = (
     "CREATE TABLE documents (id INTEGER PRIMARY KEY, table_id INTEGER NOT NULL, internal BLOB NOT NULL, "
@@ -134,7 +133,7 @@ class SqliteStore:
 
     def _begin_reading(self) -> tuple[sqlite3.Connection, Timestamp]:
         connection = self._reader()
-        with _reading():
+        with reading():
             connection.execute("BEGIN")
             row = connection.execute(_LATEST).fetchone()  # The first read fixes what this connection sees.
         return connection, row[0] if row else 0
@@ -164,7 +163,7 @@ class SqliteStore:
         """One query on the latest state, beside whatever is being written."""
         connection = self._reader()
         try:
-            with _reading():
+            with reading():
                 return connection.execute(sql, parameters).fetchall()
         finally:
             self.give_back(connection)
@@ -343,7 +342,7 @@ class SqliteStore:
             except sqlite3.Error as second:
                 self._flusher.fail(second)
             if isinstance(error, sqlite3.Error):
-                raise _store_error(error) from error
+                raise store_error(error) from error
             raise
 
     # --------------------------------------------------------------------------------------------- durability
@@ -376,98 +375,6 @@ class SqliteStore:
             self._mark.close()
 
 
-class SqliteView:
-    """A `StoreView`: live (on the writer's connection), settled (on one of its own), or closed."""
-
-    __slots__ = ("_connection", "_is_open", "_store", "ts")
-
-    def __init__(self, store: SqliteStore, connection: sqlite3.Connection | None, ts: Timestamp) -> None:
-        self._store = store
-        self._connection = connection
-        self._is_open = True
-        self.ts = ts
-
-    def settle(self, connection: sqlite3.Connection) -> None:
-        """Read from here on; called by the store before it changes anything."""
-        self._connection = connection
-
-    def _fetch(self, sql: str, parameters: tuple[object, ...]) -> list[Any]:
-        if not self._is_open:
-            raise _too_old()
-        try:
-            connection = self._connection
-            if connection is None:
-                with self._store.live_lock:
-                    connection = self._connection  # It may have been settled at this very moment.
-                    if connection is None:
-                        return self._store.read_live(self, sql, parameters)
-            return connection.execute(sql, parameters).fetchall()
-        except sqlite3.Error as error:
-            raise _store_error(error) from error
-
-    def get(self, table_id: int, internal: bytes) -> StoredDocument | None:
-        rows = self._fetch(
-            "SELECT document, size, ts, checksum FROM documents WHERE table_id=? AND internal=?",
-            (table_id, internal),
-        )
-        if not rows:
-            return None
-        document, size, ts, checksum = rows[0]
-        if crc32(document) != checksum:
-            raise _damaged(internal)
-        return StoredDocument(document, size, ts)
-
-    def scan(self, index_id: int, range: KeyRange, *, descending: bool, limit: int) -> list[Row]:
-        below, bounds = ("AND e.key < ?", (range.end,)) if range.end is not None else ("", ())
-        return self._rows(
-            "SELECT e.key, d.internal, d.document, d.size, d.checksum FROM entries e "
-            "LEFT JOIN documents d ON d.id = e.document_id "  # An entry that leads nowhere must be noticed.
-            f"WHERE e.index_id = ? AND e.key >= ? {below} ORDER BY e.key {'DESC' if descending else ''} LIMIT ?",
-            (index_id, range.start, *bounds, limit),
-        )
-
-    def scan_table(self, table_id: int, range: KeyRange, *, descending: bool, limit: int) -> list[Row]:
-        below, bounds = ("AND internal < ?", (range.end,)) if range.end is not None else ("", ())
-        return self._rows(
-            "SELECT internal, internal, document, size, checksum FROM documents "
-            f"WHERE table_id = ? AND internal >= ? {below} "
-            f"ORDER BY internal {'DESC' if descending else ''} LIMIT ?",
-            (table_id, range.start, *bounds, limit),
-        )
-
-    def _rows(self, sql: str, parameters: tuple[object, ...]) -> list[Row]:
-        rows = []
-        for key, internal, document, size, checksum in self._fetch(sql, parameters):
-            if document is None or crc32(document) != checksum:
-                raise _damaged(key if internal is None else internal)
-            rows.append(Row(key, internal, document, size))
-        return rows
-
-    def count(self, table_id: int) -> int:
-        rows = self._fetch("SELECT documents FROM counts WHERE table_id=?", (table_id,))
-        return rows[0][0] if rows else 0
-
-    def close(self) -> None:
-        if not self._is_open:
-            return
-        self._is_open = False
-        if self._connection is None:
-            self._store.forget(self)
-        if self._connection is not None:  # Also when it was settled while it was being forgotten.
-            connection, self._connection = self._connection, None
-            self._store.give_back(connection)
-
-
-def _too_old() -> CvxError:
-    return CvxError(
-        "SnapshotTooOld",
-        "The transaction has been open for so long that its snapshot is no longer readable.",
-        kind="out_of_retention",
-        hint="Do less in one function, or run it again.",
-        retry_when="time",
-    )
-
-
 def connect(path: Path, cache_bytes: int) -> sqlite3.Connection:
     """A connection as all of ours are: no implicit transactions, WAL, no checkpoint in a commit's way."""
     connection = sqlite3.connect(
@@ -477,51 +384,6 @@ def connect(path: Path, cache_bytes: int) -> sqlite3.Connection:
     connection.execute("PRAGMA wal_autocheckpoint=0")
     connection.execute(f"PRAGMA cache_size={-cache_bytes // 1024}")
     return connection
-
-
-@contextlib.contextmanager
-def _reading() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _store_error(error) from error
-
-
-def _store_error(error: sqlite3.Error) -> CvxError:
-    """What a failed statement means to a person. Nothing was changed."""
-    text = str(error)
-    if "full" in text:
-        return CvxError(
-            "DiskFull",
-            "The disk is full; the change was not made.",
-            kind="overloaded",
-            hint="Free some space, then try again.",
-            retry_when="env",
-        )
-    if isinstance(error, sqlite3.DatabaseError) and ("malformed" in text or "not a database" in text):
-        return corrupt(text)
-    return CvxError(
-        "StoreError",
-        f"The store could not do its work: {text}.",
-        kind="internal",
-        hint="Check the disk and the permissions of the data folder.",
-        retry_when="env",
-    )
-
-
-def corrupt(detail: str) -> CvxError:
-    """The error for a file that cannot be trusted."""
-    return CvxError(
-        "DataCorrupt",
-        f"The data file is damaged: {detail}.",
-        kind="internal",
-        hint="Restore the data folder from a backup.",
-        retry_when="env",
-    )
-
-
-def _damaged(where: bytes) -> CvxError:
-    return corrupt(f"the document at {where.hex()} does not match its checksum")
 
 
 def _expect(cursor: sqlite3.Cursor, rows: int) -> None:

@@ -1,0 +1,106 @@
+"""A view of the SQLite store: live, settled, or closed (see sqlite.py)."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from typing import Any, Protocol
+from zlib import crc32
+
+from cvx.backend.store.errors import damaged, store_error, too_old
+from cvx.backend.store.interface import Row, StoredDocument
+from cvx.values import KeyRange, Timestamp
+
+
+class ViewOwner(Protocol):
+    """What a view needs of its store."""
+
+    live_lock: threading.Lock
+
+    def read_live(self, view: SqliteView, sql: str, parameters: tuple[object, ...]) -> list[Any]: ...
+
+    def forget(self, view: SqliteView) -> None: ...
+
+    def give_back(self, connection: sqlite3.Connection) -> None: ...
+
+
+class SqliteView:
+    """A `StoreView`: live (on the writer's connection), settled (on one of its own), or closed."""
+
+    __slots__ = ("_connection", "_is_open", "_store", "ts")
+
+    def __init__(self, store: ViewOwner, connection: sqlite3.Connection | None, ts: Timestamp) -> None:
+        self._store = store
+        self._connection = connection
+        self._is_open = True
+        self.ts = ts
+
+    def settle(self, connection: sqlite3.Connection) -> None:
+        """Read from here on; called by the store before it changes anything."""
+        self._connection = connection
+
+    def _fetch(self, sql: str, parameters: tuple[object, ...]) -> list[Any]:
+        if not self._is_open:
+            raise too_old()
+        try:
+            connection = self._connection
+            if connection is None:
+                with self._store.live_lock:
+                    connection = self._connection  # It may have been settled at this very moment.
+                    if connection is None:
+                        return self._store.read_live(self, sql, parameters)
+            return connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise store_error(error) from error
+
+    def get(self, table_id: int, internal: bytes) -> StoredDocument | None:
+        rows = self._fetch(
+            "SELECT document, size, ts, checksum FROM documents WHERE table_id=? AND internal=?",
+            (table_id, internal),
+        )
+        if not rows:
+            return None
+        document, size, ts, checksum = rows[0]
+        if crc32(document) != checksum:
+            raise damaged(internal)
+        return StoredDocument(document, size, ts)
+
+    def scan(self, index_id: int, range: KeyRange, *, descending: bool, limit: int) -> list[Row]:
+        below, bounds = ("AND e.key < ?", (range.end,)) if range.end is not None else ("", ())
+        return self._rows(
+            "SELECT e.key, d.internal, d.document, d.size, d.checksum FROM entries e "
+            "LEFT JOIN documents d ON d.id = e.document_id "  # An entry that leads nowhere must be noticed.
+            f"WHERE e.index_id = ? AND e.key >= ? {below} ORDER BY e.key {'DESC' if descending else ''} LIMIT ?",
+            (index_id, range.start, *bounds, limit),
+        )
+
+    def scan_table(self, table_id: int, range: KeyRange, *, descending: bool, limit: int) -> list[Row]:
+        below, bounds = ("AND internal < ?", (range.end,)) if range.end is not None else ("", ())
+        return self._rows(
+            "SELECT internal, internal, document, size, checksum FROM documents "
+            f"WHERE table_id = ? AND internal >= ? {below} "
+            f"ORDER BY internal {'DESC' if descending else ''} LIMIT ?",
+            (table_id, range.start, *bounds, limit),
+        )
+
+    def _rows(self, sql: str, parameters: tuple[object, ...]) -> list[Row]:
+        rows = []
+        for key, internal, document, size, checksum in self._fetch(sql, parameters):
+            if document is None or crc32(document) != checksum:
+                raise damaged(key if internal is None else internal)
+            rows.append(Row(key, internal, document, size))
+        return rows
+
+    def count(self, table_id: int) -> int:
+        rows = self._fetch("SELECT documents FROM counts WHERE table_id=?", (table_id,))
+        return rows[0][0] if rows else 0
+
+    def close(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        if self._connection is None:
+            self._store.forget(self)
+        if self._connection is not None:  # Also when it was settled while it was being forgotten.
+            connection, self._connection = self._connection, None
+            self._store.give_back(connection)

@@ -38,3 +38,25 @@ def test_app_type_checks_against_what_we_generate(app: str, tmp_path: Path) -> N
         check=False,
     )
     assert checked.returncode == 0, checked.stdout
+
+
+def test_npm_packages_in_functions(tmp_path: Path) -> None:
+    packages = {
+        "convex": "1.48.0",
+        "date-fns": "4.1.0",
+        "decimal.js": "10.6.0",
+        "immer": "10.2.0",
+        "immutable": "5.1.4",
+        "jose": "6.1.0",
+        "lodash": "4.17.21",
+        "marked": "16.4.1",
+        "mobx": "6.15.0",
+        "nanoid": "5.1.6",
+        "qs": "6.14.0",
+        "reflect-metadata": "0.2.2",
+        "rxjs": "7.8.2",
+        "superjson": "2.2.5",
+        "uuid": "13.0.0",
+    }
+    with running(HERE / "packages", tmp_path, packages) as (backend, folder):
+        print(drive(folder / "drive.mjs", backend))

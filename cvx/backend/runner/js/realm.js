@@ -295,16 +295,18 @@ function repairOverrides(object) {
     const property = Object.getOwnPropertyDescriptor(object, key);
     if (!("value" in property) || !property.writable || !property.configurable) continue;
     const { value } = property;
-    Object.defineProperty(object, key, {
+    const { get, set } = {
       get() { return value; },
       set(replacement) {
         if (this === object) throw new TypeError(`Cannot assign to read only property '${key}' of a shared object`);
         if (Object.hasOwn(this, key)) this[key] = replacement;
         else Object.defineProperty(this, key, { value: replacement, writable: true, enumerable: true, configurable: true });
       },
-      enumerable: property.enumerable,
-      configurable: false,
-    });
+    };
+    get.originalValue = value; // Where packages look that take methods from descriptors (get-intrinsic, and so qs).
+    Object.freeze(get);
+    Object.freeze(set);
+    Object.defineProperty(object, key, { get, set, enumerable: property.enumerable, configurable: false });
   }
 }
 

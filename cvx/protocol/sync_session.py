@@ -81,14 +81,13 @@ from cvx.values.timestamps import Timestamp, decode_ts
 class _Query:
     """A subscription of this client, and what it was last told."""
 
-    __slots__ = ("args", "component", "fingerprint", "journal", "path", "stale")
+    __slots__ = ("args", "component", "fingerprint", "journal", "path")
 
     def __init__(self, add: Add) -> None:
         self.path = add.udf_path
         self.args = add.args
         self.component = add.component_path or ""
         self.journal = add.journal
-        self.stale = True
         self.fingerprint: bytes | None = None
 
 
@@ -122,6 +121,7 @@ class SyncSession:
         self._asked_query_set = 0
         self._asked_identity = 0
         self._queries: dict[int, _Query] = {}
+        self._stale: dict[int, None] = {}  # To be run; kept apart so that one of ten thousand costs one.
         self._known_ids: set[int] = set()
         self._modifications: list[Add | Remove] = []
         self._dropped: list[int] = []  # Gone, but the client was not told yet.
@@ -306,8 +306,7 @@ class SyncSession:
         self._caller = event.caller
         self._asked_identity += 1
         self._update_due = True
-        for query in self._queries.values():
-            query.stale = True
+        self._stale = dict.fromkeys(self._queries)
         self._checking_token = False
         while self._waiting and not self._checking_token and self.closing is None:
             self._received(Received(self._waiting.popleft()))
@@ -335,9 +334,8 @@ class SyncSession:
 
     def _invalidated(self, event: Invalidated) -> None:
         for query_id in event.query_ids:
-            query = self._queries.get(query_id)
-            if query is not None and not query.stale:
-                query.stale = True
+            if query_id in self._queries:
+                self._stale[query_id] = None
                 self._update_due = True
 
     def _start_update(self) -> None:
@@ -355,15 +353,17 @@ class SyncSession:
         for modification in self._modifications:
             if type(modification) is Add:
                 self._queries[modification.query_id] = _Query(modification)
+                self._stale[modification.query_id] = None
             else:
                 self._queries.pop(modification.query_id, None)
+                self._stale.pop(modification.query_id, None)
                 self._dropped.append(modification.query_id)
         self._modifications = []
-        runs = []
-        for query_id, query in self._queries.items():
-            if query.stale:
-                query.stale = False  # An invalidation from here on counts against the run about to start.
-                runs.append(QueryRun(query_id, query.path, query.args, query.component, query.journal))
+        stale, self._stale = self._stale, {}  # An invalidation from here on counts against these runs.
+        queries = [(query_id, self._queries[query_id]) for query_id in stale]
+        runs = [
+            QueryRun(key, query.path, query.args, query.component, query.journal) for key, query in queries
+        ]
         task = UpdateQueries(tuple(runs), tuple(self._dropped), self._caller)
         covered = None if self._mutation_commit_ts is None else self._mutation
         self._updating = _Update(task, self._asked_query_set, self._asked_identity, covered)
@@ -385,7 +385,7 @@ class SyncSession:
             query = self._queries[run.query_id]
             result = event.results[run.query_id]
             if result is None:
-                query.stale = True
+                self._stale[run.query_id] = None
                 self._update_retry_s = self._now_s + self._limits.unavailable_retry_s
                 continue
             query.journal = result.journal
@@ -408,8 +408,7 @@ class SyncSession:
     def _update_impossible(self, event: UpdateImpossible) -> None:
         update, self._updating = self._updating, None
         assert update is not None
-        for run in update.task.runs:
-            self._queries[run.query_id].stale = True
+        self._stale.update((run.query_id, None) for run in update.task.runs)
         self._update_due = True
 
     def _say_transition(self, transition: Transition) -> None:

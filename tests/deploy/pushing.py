@@ -20,7 +20,7 @@ import httpx
 
 from cvx.backend.auth import issue_admin_key
 from cvx.backend.backend import Backend
-from cvx.backend.config import BackendConfig
+from cvx.backend.config import BackendConfig, Limits
 from tests.functions.deployment import bundle
 
 NAME, SECRET = "pushed-otter-1", "ab" * 32
@@ -170,9 +170,9 @@ class Client:
 
 
 @asynccontextmanager
-async def running(data: Path) -> AsyncIterator[Client]:
+async def running(data: Path, limits: Limits | None = None) -> AsyncIterator[Client]:
     """A backend on this folder, from start to clean stop."""
-    backend = Backend(BackendConfig(data, NAME, SECRET, deno_children=1))
+    backend = Backend(BackendConfig(data, NAME, SECRET, deno_children=1, limits=limits or Limits()))
     await backend.start("http://127.0.0.1:3210", "http://127.0.0.1:3211")
     try:
         transport = httpx.ASGITransport(app=backend.asgi)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
+from cvx.backend.config import Limits
+from tests.backend_process import BackendProcess
 from tests.deploy.pushing import KEY, Client, push_body, run, running, sha256
 
 pytestmark = [pytest.mark.deno, pytest.mark.node]
@@ -476,3 +480,75 @@ def test_unchanged_modules_are_analysed_again_only_when_something_they_use_chang
         assert refused["code"] == "InvalidModules", "a chunk under the same name counts"
 
     run(tmp_path, test)
+
+
+def test_texts_of_a_push_that_never_finished_are_forgotten(tmp_path: Path) -> None:
+    def version(number: int) -> dict[str, str]:
+        return {"one.ts": HEAD + f"export const v = query(() => {number});"}
+
+    async def test() -> None:
+        async with running(tmp_path, Limits(unfinished_push_s=0.0)) as client:
+            await client.push(version(0))
+            abandoned = await client.start(version(1))
+            await client.push(version(2))
+            refused = await client.refused_finish(abandoned, 409)
+            assert refused["code"] == "RaceDetected"
+            assert "one.js" in refused["message"]
+            assert await client.call("query", "one:v") == 2
+
+    asyncio.run(test())
+
+
+def test_indexes_of_all_kinds_are_declared(tmp_path: Path) -> None:
+    fields = "{ n: v.number(), body: v.string(), emb: v.array(v.float64()) }"
+    chain = (
+        '.index("by_n", ["n"])',
+        '.searchIndex("text", { searchField: "body", filterFields: ["n"] })',
+        '.vectorIndex("near", { vectorField: "emb", dimensions: 8, filterFields: ["n"] })',
+    )
+
+    async def test(client: Client) -> None:
+        files = {"rows.ts": ROWS, "schema.ts": schema(fields, *chain)}
+        diff = (await client.push(files))["componentDiffs"][""]["indexDiff"]
+        assert {item["name"]: item["type"] for item in diff["added_indexes"]} == {
+            "rows.by_n": "database", "rows.text": "search", "rows.near": "vector",
+        }  # fmt: skip
+        again = (await client.push(files))["componentDiffs"][""]
+        assert (again["indexDiff"]["added_indexes"], again["schemaDiff"]) == ([], None)
+        gone = await client.push({"rows.ts": ROWS})
+        assert len(gone["componentDiffs"][""]["indexDiff"]["removed_indexes"]) == 3
+        assert gone["componentDiffs"][""]["schemaDiff"]["next_schema"] is None
+        await client.call("mutation", "rows:put", {"anything": 1})
+
+    run(tmp_path, test)
+
+
+def test_kill_9_between_start_and_finish(tmp_path: Path) -> None:
+    """The real process: what was started survives, the old version answers, and the push can still finish."""
+
+    def version(number: int) -> dict[str, Any]:
+        return push_body({"one.ts": HEAD + f"export const v = query(() => {number});"})
+
+    process = BackendProcess(tmp_path)
+    process.start()
+    try:
+        key = process.admin_key
+
+        def post(path: str, body: dict[str, Any]) -> Any:
+            answer = httpx.post(process.url + path, json=body | {"adminKey": key}, timeout=60)
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        for number in range(2):
+            started = post("/api/deploy2/start_push", version(number))
+            if number == 0:
+                post("/api/deploy2/finish_push", {"startPush": started})
+        process.kill()
+        process.start()
+        assert process.call("query", "one:v", {}) == 0
+        post("/api/deploy2/finish_push", {"startPush": started})
+        process.kill()
+        process.start()
+        assert process.call("query", "one:v", {}) == 1
+    finally:
+        process.stop()

@@ -44,6 +44,20 @@ def test_code_that_cannot_be_pushed(tmp_path: Path) -> None:
             "InvalidCron",
             "rows:nothing",
         ),
+        (
+            {"f.ts": HEAD + 'const f = query(() => 1);\nexport { f as "a-b" };\n'},
+            "InvalidFunctionName",
+            "'a-b'",
+        ),
+        (
+            {
+                "f.ts": HEAD
+                + 'export const f = query({ args: { r: { json: { type: "record", keys: { type: "null" }, values: '
+                '{ fieldType: { type: "any" }, optional: false } }, isConvexValidator: true } as any }, handler: () => 1 });\n'
+            },
+            "InvalidRecordType",
+            "The arguments of f.js:f",
+        ),
         ({"http.ts": "export default {};\n"}, "InvalidModules", "http.js"),
         (
             {"convex.config.ts": "export default 1;\n"},

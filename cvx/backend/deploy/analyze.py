@@ -22,6 +22,7 @@ from cvx.backend.deploy.auth_config import auth_providers
 from cvx.backend.deploy.crons import named_cron_specs
 from cvx.backend.deploy.errors import as_push_error, push_error
 from cvx.backend.runner import (
+    AnalyzedFunction,
     AnalyzedModule,
     AnalyzeRequest,
     AnalyzeResult,
@@ -48,7 +49,7 @@ from cvx.protocol.push import (
     VisibilityJson,
 )
 from cvx.protocol.schema import Schema, parse_schema
-from cvx.values import check_module_path, to_json
+from cvx.values import check_module_path, is_identifier, parse_validator_text, to_json
 
 AUTH_CONFIG_PATH = "auth.config.js"
 CRONS_PATH = "crons.js"
@@ -146,8 +147,10 @@ def check_environment(path: str, environment: str) -> None:
 def check_sources(sources: Mapping[str, ModuleSource], limits: Limits) -> None:
     """Refuse a push with bad module paths, or with too many or too large modules."""
     for path in sources:
-        if path != AUTH_CONFIG_PATH:
+        try:
             check_module_path(path)
+        except CvxError as error:
+            raise as_push_error(error) from None
     users = sum(1 for path in sources if not path.startswith(CHUNKS))
     if users > limits.user_modules_max:
         raise push_error(
@@ -296,6 +299,8 @@ def _raise_failures(result: AnalyzeResult, sources: Mapping[str, ModuleSource]) 
 def _module_json(module: AnalyzedModule | None, path: str) -> AnalyzedModuleJson:
     if module is None:
         return AnalyzedModuleJson(functions=[])
+    for found in module.functions:
+        _check_function(path, found)
     functions = [
         AnalyzedFunctionJson(
             name=function.name,
@@ -314,6 +319,24 @@ def _module_json(module: AnalyzedModule | None, path: str) -> AnalyzedModuleJson
         routes = [AnalyzedRouteJson(route=RouteJson(path=r.path, method=r.method)) for r in module.routes]
     crons = None if module.crons_json is None else named_cron_specs(module.crons_json)
     return AnalyzedModuleJson(functions=functions, http_routes=routes, cron_specs=crons)
+
+
+def _check_function(path: str, function: AnalyzedFunction) -> None:
+    """Refuse a function that could never be called: every deployed one must be readable as a whole."""
+    if not is_identifier(function.name):
+        raise push_error(
+            "InvalidFunctionName",
+            f"{path} exports a function as '{function.name[:80]}', which is not a valid name.",
+            hint="Use letters, digits and underscores, at most 64.",
+        )
+    for what, text in (("arguments", function.args_json), ("return value", function.returns_json)):
+        try:
+            if text is not None and text != "null":
+                parse_validator_text(text)
+        except CvxError as error:
+            raise push_error(
+                error.code, f"The {what} of {path}:{function.name}: {error.message}", hint=error.hint
+            ) from None
 
 
 def _check_cron_targets(modules: Mapping[str, AnalyzedModuleJson]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command_line import cvx
+from tests.node_env import npm_project
 
 TEMPLATES = ["blank", "chat-vite", "html", "python-client"]
 
@@ -45,6 +46,20 @@ def test_a_template_in_an_empty_folder_and_twice(tmp_path: Path, template: str) 
     assert again.envelope()["data"]["noop"] is True
     assert snapshot(app) == files
     assert "Nothing to do" in again.err
+
+
+@pytest.mark.node
+def test_offline_when_the_packages_are_there(tmp_path: Path) -> None:
+    """Nothing is asked of any registry: the ones configured here do not exist."""
+    packages = npm_project("cvx-dev", {"convex": "1.48.0", "typescript": "7.0.2"})
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "node_modules").symlink_to(packages / "node_modules")
+    nowhere = {"npm_config_registry": "http://127.0.0.1:9", "NPM_CONFIG_REGISTRY": "http://127.0.0.1:9"}
+    done = cvx("init", "--template", "blank", cwd=app, env=nowhere)
+    assert done.code == 0, done.err
+    assert "installed with" not in done.err
+    assert (app / "convex" / "_generated" / "api.d.ts").is_file()
 
 
 def test_url_variable_follows_the_framework(tmp_path: Path) -> None:

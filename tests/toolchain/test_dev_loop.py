@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -152,6 +153,24 @@ def test_package_missing_until_it_is_installed(project: Path) -> None:
         assert dev.call("uses:x") == 42
 
 
+def test_no_packages_at_all_until_they_are_installed(project: Path) -> None:
+    (project / "node_modules").rename(project / "elsewhere")
+    with Dev(project) as dev:
+        assert dev.failed("ConvexNotInstalled")["error"]["hint"].startswith("Run: ")
+        (project / "elsewhere").rename(project / "node_modules")
+        dev.ready()
+        assert dev.call("notes:version") == "one"
+
+
+def test_generated_files_that_are_removed_come_back(project: Path) -> None:
+    with Dev(project) as dev:
+        dev.ready()
+        shutil.rmtree(project / "convex" / "_generated")
+        write_notes(project, "again")
+        dev.ready()
+        assert (project / "convex" / "_generated" / "server.d.ts").is_file()
+
+
 def test_convex_json_malformed(project: Path) -> None:
     with Dev(project) as dev:
         dev.ready()
@@ -212,6 +231,17 @@ def test_interrupt_while_starting(project: Path) -> None:
         code, seconds = dev.stop()
         assert code == 130 and seconds < 1.5
         time.sleep(0.5)
+        assert [pid for pid in family if alive(pid)] == []
+
+
+def test_two_interrupts_leave_nothing_behind_either(project: Path) -> None:
+    with Dev(project) as dev:
+        dev.ready()
+        family = descendants(dev.process.pid)
+        os.kill(dev.process.pid, signal.SIGINT)
+        time.sleep(0.05)
+        assert dev.stop()[0] == 130
+        time.sleep(0.3)
         assert [pid for pid in family if alive(pid)] == []
 
 

@@ -18,6 +18,7 @@ from cvx.toolchain.client.push import (
     Pusher,
     PushOutcome,
 )
+from cvx.toolchain.client.tasks import end_task
 
 __all__ = [
     "Analysis",
@@ -33,6 +34,7 @@ __all__ = [
     "PushedCode",
     "Pusher",
     "QueryResult",
+    "end_task",
     "follow_logs",
     "raise_for_function",
     "render_log",

@@ -13,7 +13,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -25,6 +25,7 @@ from cvx.protocol.codec import encode_message
 from cvx.protocol.sync_client import QueryChanged, SyncClient, TokenRejected
 from cvx.protocol.sync_messages import QueryFailed, QueryUpdated
 from cvx.toolchain.client.http import unreachable
+from cvx.toolchain.client.tasks import end_task
 from cvx.toolchain.project import Deployment
 
 SYNC_ROUTE = "/api/1.48.0/sync"
@@ -55,10 +56,7 @@ class LiveClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._pump is not None:
-            self._pump.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._pump
+        await end_task(self._pump)
 
     @asynccontextmanager
     async def subscribe(
@@ -152,9 +150,7 @@ class LiveClient:
                             hint="Check the admin key.",
                         )
         finally:
-            sender.cancel()
-            with suppress(asyncio.CancelledError, ConnectionClosed):
-                await sender
+            await end_task(sender)
 
     async def _send_all(self, socket: ClientConnection) -> None:
         while True:

@@ -17,6 +17,7 @@ from cvx.toolchain.client.http import DeploymentClient, LogEntry, LogLine, LogPa
 
 RETRY_FIRST_S = 0.25
 RETRY_MAX_S = 16.0
+EMPTY_AFTER_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ async def follow_logs(
     Failures are waited out with a growing delay, except a refused key (`forbidden`), a deployment that
     was never there, and any failure when not following.
     """
-    first = LogPage([], since) if since is not None else await client.function_logs(0)
+    first = LogPage([], since) if since is not None else await _kept(client)
     kept = [] if history == 0 else first.entries if history is None else first.entries[-history:]
     for raw in kept:
         yield _decode(raw)
@@ -55,6 +56,14 @@ async def follow_logs(
         cursor = page.new_cursor
         for raw in page.entries:
             yield _decode(raw)
+
+
+async def _kept(client: DeploymentClient) -> LogPage:
+    """What the deployment has kept. One that has kept nothing waits for the first entry: we do not."""
+    try:
+        return await asyncio.wait_for(client.function_logs(0), EMPTY_AFTER_S)
+    except asyncio.TimeoutError:
+        return LogPage([], 0)
 
 
 def render_log(call: LoggedCall, *, success: bool = False) -> list[str]:

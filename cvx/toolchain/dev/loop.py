@@ -27,6 +27,7 @@ from cvx.toolchain.client import (
     LiveClient,
     LoggedCall,
     Pusher,
+    end_task,
     follow_logs,
     raise_for_function,
 )
@@ -118,6 +119,7 @@ class DevLoop:
         self._front_end: FrontEnd | None = None
         self._connection = AsyncExitStack()
         self._checking: asyncio.Task[None] | None = None
+        self._connecting: asyncio.Task[None] | None = None
         self._held_logs: list[LoggedCall] | None = None
         self._succeeded = False
         self._failures = 0
@@ -131,21 +133,16 @@ class DevLoop:
                 stack.enter_context(local_state(self._project, self._name).dev_lock())
             with suppress(CvxError):  # The first build reports it properly.
                 self._bundler.start(self._project)
-            connecting = asyncio.create_task(self._connect(), name="connect")
-            begin = time.monotonic()
-            try:
-                await self._cycle(begin, connecting)
-            finally:
-                if not connecting.done():
-                    connecting.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await connecting
+            await self._cycle()
 
-    async def _cycle(self, begin: float, connecting: asyncio.Task[None]) -> None:
+    async def _cycle(self) -> None:
         error: CvxError | None = None
         while True:
+            begin = time.monotonic()
+            # Beside the build: a backend takes as long to start as a bundler.
+            self._connecting = asyncio.create_task(self._connect(), name="connect")
             try:
-                pushed = await self._once(connecting)
+                pushed = await self._once(self._connecting)
             except CvxError as failure:
                 error = failure
                 await self._after_failure(error)
@@ -160,8 +157,6 @@ class DevLoop:
             self._release_logs()
             if await self._something_changes(error):
                 self._shown_failure = None  # The user did something: answer, even if with the same words.
-            begin = time.monotonic()
-            connecting = asyncio.create_task(self._connect(), name="connect")
 
     async def _once(self, connecting: asyncio.Task[None]) -> Pushed:
         """Build and push what the files say now; the connection is made meanwhile."""
@@ -213,7 +208,7 @@ class DevLoop:
         if self._options.tail_logs != "disable" and not self._options.ends:
             since = None if self._remote is not None else time.time() * 1000
             tail = asyncio.create_task(self._tail(client, since), name="logs")
-            self._connection.push_async_callback(_cancelled, tail)
+            self._connection.push_async_callback(end_task, tail)
 
     def _write_urls(self, deployment: Deployment, site_url: str | None) -> None:
         change = write_urls(self._project, deployment.url, site_url)
@@ -254,7 +249,7 @@ class DevLoop:
             self._front_end = FrontEnd(self._project, self._options.start, variables)
         if self._options.typecheck == "disable":
             return
-        await _cancelled(self._checking)
+        await end_task(self._checking)
         self._checking = asyncio.create_task(self._check_types(build.project), name="typecheck")
         if self._options.ends:
             await self._checking
@@ -314,7 +309,7 @@ class DevLoop:
                 task.result()
         finally:
             for task in tasks:
-                await _cancelled(task)
+                await end_task(task)
         if self._backend is not None and self._backend.is_gone():
             self._pipeline.forget()
         return tasks[0] in done
@@ -364,7 +359,8 @@ class DevLoop:
 
     async def _close(self) -> None:
         """Everything down, within a second, whatever state it is in."""
-        await _cancelled(self._checking)
+        await end_task(self._connecting)
+        await end_task(self._checking)
         await self._watcher.close()
         if self._front_end is not None:
             await asyncio.to_thread(self._front_end.stop)
@@ -383,8 +379,17 @@ def develop(
     async def main() -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
+        interrupted = False
+
+        def interrupt() -> None:
+            # Once: an impatient second Ctrl-C must not keep the children from being stopped.
+            nonlocal interrupted
+            if not interrupted:
+                interrupted = True
+                task.cancel()
+
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
+            loop.add_signal_handler(number, interrupt)
         project = find_project(folder)
         try:
             await DevLoop(project, name, deployment, options, view).run()
@@ -438,11 +443,3 @@ async def _settled(task: asyncio.Task[None]) -> None:
     """Let a task end; its error is kept for who awaits it next."""
     with suppress(CvxError):
         await asyncio.shield(task)
-
-
-async def _cancelled(task: asyncio.Future[object] | asyncio.Task[None] | None) -> None:
-    if task is None:
-        return
-    task.cancel()
-    with suppress(asyncio.CancelledError, CvxError):
-        await task

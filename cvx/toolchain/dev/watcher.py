@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cvx.toolchain.client import end_task
 from cvx.toolchain.project import GENERATED_DIR, Project
 
 QUIET_MS = 10
@@ -113,10 +114,7 @@ class Watcher:
 
     async def close(self) -> None:
         """Stop watching."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await end_task(self._task)
 
     def _difference(self) -> set[Path]:
         now = self._watched.picture()

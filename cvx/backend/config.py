@@ -77,6 +77,7 @@ class Limits:
     query_time_validity_s: float = 17.0
     function_log_entries_max: int = 5_000
     mutation_attempts_max: int = 100
+    conflict_hints_max: int = 4_096
     snapshot_attempts_max: int = 3  # Runs whose snapshot grew too old before they came to an end.
     session_request_retention_s: float = 14 * 86_400.0
     session_request_sweep_s: float = 3_600.0

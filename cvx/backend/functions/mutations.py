@@ -1,7 +1,8 @@
 """Running mutations until they commit.
 
-The first attempt runs freely. After a conflict the next one waits for its turn on what it conflicted on
-(database/contention.py), so a hot row makes mutations run one after the other and never makes one fail.
+The first attempt runs freely, unless earlier calls like it kept conflicting. After a conflict the next one waits
+for its turn on what it conflicted on (database/contention.py), so a hot row makes mutations run one after the
+other and never makes one fail.
 
 Source: design.md §5.2, §11.10; reference/runtime-and-database.md §4.2; values-and-sync.md §4.6.
 """
@@ -12,11 +13,13 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from cvx.backend.auth import Identity
 from cvx.backend.database import ConflictKey, Database, Snapshot, Transaction
 from cvx.backend.functions.calls import Call, RequestMetadata
 from cvx.backend.functions.checks import check_args, check_callable, parse_args
+from cvx.backend.functions.conflict_memory import ConflictMemory
 from cvx.backend.functions.execution import Execution
 from cvx.backend.functions.function_log import Conflict
 from cvx.backend.functions.results import FunctionError, LoggedLine, MutationResult
@@ -40,6 +43,9 @@ class MutationRequest:
     public: bool
     request_id: str
     on_commit: Callable[[Timestamp], None] | None = None
+    args: dict[str, Any] = field(default_factory=dict)
+    refusal: CvxError | None = None
+    """What is wrong with the arguments, if they are none."""
     conflicts: int = 0
     expired: int = 0
     conflict_keys: set[ConflictKey] = field(default_factory=set)
@@ -66,6 +72,7 @@ class MutationRunner:
         self._services = execution.services
         self._db: Database = execution.services.db
         self._limits = execution.services.limits
+        self._memory = ConflictMemory(self._limits.conflict_hints_max)
 
     async def mutation(self, request: MutationRequest) -> MutationResult:
         """Run it once and commit it; returns when what it says is on disk."""
@@ -75,19 +82,27 @@ class MutationRunner:
         return result
 
     async def _until_committed(self, request: MutationRequest) -> tuple[MutationResult, Timestamp]:
+        try:
+            request.args, request.args_json = parse_args(request.path, request.args_json, self._limits)
+            request.conflict_keys = self._memory.expect(request.path, request.args)
+        except CvxError as refusal:
+            request.refusal = refusal
         while True:
             started = time.perf_counter()
             try:
-                if not request.conflicts:
+                if not request.conflict_keys and not request.conflicts:
                     return await self._attempt(request, started)
-                async with self._db.turn(request.conflict_keys, conflicts=request.conflicts):
+                conflicts = max(1, request.conflicts)
+                async with self._db.turn(request.conflict_keys, conflicts=conflicts):
                     return await self._attempt(request, started)
             except ConflictError as conflict:
                 request.conflicts += 1
                 self._record_conflict(request, conflict, started)
                 if request.conflicts >= self._limits.mutation_attempts_max:
                     raise
-                request.conflict_keys.update(conflict.details["conflict_keys"])
+                keys = conflict.details["conflict_keys"]
+                request.conflict_keys.update(keys)
+                self._memory.learn(request.path, request.args, keys)
             except CvxError as error:
                 # It took so long to get a place to run that its snapshot is gone: nothing is decided yet.
                 request.expired += 1
@@ -116,7 +131,9 @@ class MutationRunner:
     async def _run(self, request: MutationRequest, attempt: _Attempt, snapshot: Snapshot) -> None:
         """Run the function in `attempt.tx` and commit that; raises CvxError when it is refused."""
         path, identity = request.path, request.identity
-        args, args_json = parse_args(path, request.args_json, self._limits)
+        if request.refusal is not None:
+            raise request.refusal
+        args, args_json = request.args, request.args_json
         registry = self._services.code(snapshot, path.component)
         registry.depend_on(attempt.tx.reads, (path.module,))
         function = check_callable(

@@ -85,14 +85,12 @@ class Client:
         self.http = http
 
     async def post(
-        self, path: str, body: Json, *, compressed: bool = False, **headers: str
+        self, path: str, body: Json, headers: dict[str, str] | None = None, *, compressed: bool = False
     ) -> httpx.Response:
-        raw = json.dumps(body).encode()
+        raw, sent = json.dumps(body).encode(), {"content-type": "application/json", **(headers or {})}
         if compressed:
-            raw, headers = brotli.compress(raw, quality=4), headers | {"content-encoding": "br"}
-        return await self.http.post(
-            path, content=raw, headers={"content-type": "application/json", **headers}
-        )
+            raw, sent = brotli.compress(raw, quality=4), sent | {"content-encoding": "br"}
+        return await self.http.post(path, content=raw, headers=sent)
 
     async def ok(self, path: str, body: Json, **options: Any) -> Json:
         answer = await self.post(path, body, **options)
@@ -163,7 +161,7 @@ class Client:
     async def set_environment(self, status: int = 200, **variables: str | None) -> httpx.Response:
         changes = [{"name": name, "value": value} for name, value in variables.items()]
         answer = await self.post(
-            "/api/update_environment_variables", {"changes": changes}, authorization=f"Convex {KEY}"
+            "/api/update_environment_variables", {"changes": changes}, {"authorization": f"Convex {KEY}"}
         )
         assert answer.status_code == status, answer.text
         return answer

@@ -62,7 +62,7 @@ def test_environment_variables(tmp_path: Path) -> None:
         ):
             assert (await client.set_environment(400, **changes)).json()["code"] == code
         twice = {"changes": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}
-        answer = await client.post("/api/v1/update_environment_variables", twice, **ADMIN)
+        answer = await client.post("/api/v1/update_environment_variables", twice, ADMIN)
         assert answer.json()["code"] == "EnvVarNameNotUnique"
         listed = await client.http.get("/api/v1/list_environment_variables", headers=ADMIN)
         assert listed.json() == {"environmentVariables": {"B": "3"}}, "all or nothing"
@@ -83,12 +83,12 @@ def test_canonical_urls(tmp_path: Path) -> None:
             "convexSiteUrl": "http://127.0.0.1:3211",
         }
         change = {"requestDestination": "convexCloud", "url": "https://cvx.example.com"}
-        assert (await client.post("/api/v1/update_canonical_url", change, **ADMIN)).status_code == 200
+        assert (await client.post("/api/v1/update_canonical_url", change, ADMIN)).status_code == 200
         assert await client.call("query", "env:url") == "https://cvx.example.com"
         back = {"requestDestination": "convexCloud", "url": None}
-        assert (await client.post("/api/v1/update_canonical_url", back, **ADMIN)).status_code == 200
+        assert (await client.post("/api/v1/update_canonical_url", back, ADMIN)).status_code == 200
         assert await client.call("query", "env:url") == "http://127.0.0.1:3210"
-        bad = await client.post("/api/v1/update_canonical_url", {"requestDestination": "moon"}, **ADMIN)
+        bad = await client.post("/api/v1/update_canonical_url", {"requestDestination": "moon"}, ADMIN)
         assert (bad.status_code, bad.json()["code"]) == (400, "BadJsonBody")
 
     run(tmp_path, test)

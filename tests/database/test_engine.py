@@ -183,6 +183,65 @@ def test_a_cancelled_large_commit_still_ends_in_order(tmp_path: Path) -> None:
     with_database(tmp_path, body)
 
 
+def test_commits_that_arrive_together_are_held_against_each_other(tmp_path: Path) -> None:
+    async def body(db: Database) -> None:
+        (id,) = await add(db, "rows", {"n": 0.0})
+        appended: list[int] = []
+        original = db._store.append_many
+        db._store.append_many = lambda records: (appended.append(len(records)), original(records))[1]  # type: ignore
+
+        async def one(n: int) -> str:
+            tx = db.begin(None)
+            if n % 3 == 0:
+                tx.patch(id, {"n": float(n + 1)})
+            else:
+                tx.insert("others", {"n": float(n)})
+            try:
+                await db.commit(tx)
+            except ConflictError:
+                return "conflict"
+            return "committed"
+
+        await add(db, "others", {"n": -1.0})
+        answers = await asyncio.gather(*(one(n) for n in range(12)))
+        assert answers.count("conflict") == 3, "one of the four that write the same row gets through"
+        assert max(appended) > 1, "and they went to the store together"
+
+    with_database(tmp_path, body)
+
+
+def test_a_full_disk_refuses_a_whole_batch_and_nothing_remembers_it(tmp_path: Path) -> None:
+    async def body(db: Database) -> None:
+        (id,) = await add(db, "rows", {"n": 0.0})
+        watcher = db.begin(None, read_only=True)
+        watcher.get(id)
+        told: list[int] = []
+        db.subscribe(watcher.reads, watcher.snapshot.ts, told.append)
+        watcher.close()
+        before = db.latest_ts
+        writer = db._store._writer  # type: ignore[attr-defined]
+        (pages,) = writer.execute("PRAGMA page_count").fetchone()
+        writer.execute(f"PRAGMA max_page_count={pages + 3}")  # SQLite then reports a full disk.
+
+        async def one(n: int) -> None:
+            tx = db.begin(None)
+            tx.insert("rows", {"text": "x" * 50_000})
+            if n == 0:
+                tx.patch(id, {"n": 1.0})
+            await db.commit(tx)
+
+        answers = await asyncio.gather(*(one(n) for n in range(4)), return_exceptions=True)
+        assert [getattr(answer, "code", None) for answer in answers] == ["DiskFull"] * 4
+        assert db.latest_ts == before and told == []
+        writer.execute("PRAGMA max_page_count=1000000")
+        tx = db.begin(None)
+        assert tx.get_value(id)["n"] == 0.0 and tx.count("rows") == 1  # type: ignore[index]
+        tx.patch(id, {"n": 2.0})
+        assert told == [] and [await db.commit(tx)] == told
+
+    with_database(tmp_path, body)
+
+
 # ------------------------------------------------------------------------------------------------- background
 
 

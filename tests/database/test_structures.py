@@ -60,7 +60,7 @@ def test_the_interval_tree_is_deep_enough_for_many() -> None:
 @pytest.mark.parametrize("seed", range(30))
 def test_the_write_log_finds_what_a_walk_over_all_commits_finds(seed: int) -> None:
     rand = random.Random(seed)
-    log, commits = WriteLog(0, entries_max=40), []
+    log, commits = WriteLog(0, entries_max=60), []
     clock = count(10, 10)
 
     def key() -> bytes:
@@ -70,6 +70,13 @@ def test_the_write_log_finds_what_a_walk_over_all_commits_finds(seed: int) -> No
         keys = {index: [key() for _ in range(rand.randint(1, 3))] for index in rand.sample((1, 2, 3), 2)}
         commits.append(CommitChanges(next(clock), keys, "w"))
         log.append(commits[-1])
+        if rand.random() < 0.2:  # One that could not be stored leaves no trace.
+            doomed = CommitChanges(
+                log.last_ts + 1, {1: [key(), key()], 2: [keys[i][0] for i in keys][:1]}, "w"
+            )
+            log.append(doomed)
+            log.retract(doomed)
+            assert log.last_ts == commits[-1].ts
         if rand.random() < 0.1:
             log.trim(log.last_ts - rand.randint(0, 300))
         reads = ReadSet()

@@ -29,13 +29,13 @@ class MemoryView:
         for key in (keys[::-1] if descending else keys)[:limit]:
             table_id, internal = self._entries[index_id, key]
             document = self._documents[table_id, internal]
-            rows.append(Row(key, internal, document.document, document.size))
+            rows.append(Row(key, internal, document.document, document.size, document.ts))
         return rows
 
     def scan_table(self, table_id: int, range: KeyRange, *, descending: bool, limit: int) -> list[Row]:
         keys = sorted(k for t, k in self._documents if t == table_id and range.contains(k))
         found = [(k, self._documents[table_id, k]) for k in (keys[::-1] if descending else keys)[:limit]]
-        return [Row(k, k, document.document, document.size) for k, document in found]
+        return [Row(k, k, document.document, document.size, document.ts) for k, document in found]
 
     def count(self, table_id: int) -> int:
         return sum(t == table_id for t, _ in self._documents)

@@ -1,9 +1,9 @@
 """The one writer.
 
-Commits happen one at a time, in timestamp order. A commit is refused if anything in its ReadSet changed after
-its snapshot; the caller may run it again on a fresh one. A small commit is validated, appended and published
-without giving up the event loop, which is what makes the order; a large one is appended on a thread while the
-others wait.
+Commits happen one after the other, in timestamp order. A commit is refused if anything in its ReadSet changed
+after its snapshot; the caller may run it again on a fresh one. Small commits that arrive within one turn of the
+event loop are validated against the log and each other, appended in one store transaction, and published, without
+giving up the loop: that is what makes the order. A large one is appended on a thread while the others wait.
 
 Rule: nothing else in this program calls Store.append.
 
@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cvx.backend.config import Limits
 from cvx.backend.database.catalog import Catalog
-from cvx.backend.database.contention import ConflictKey, Turns
+from cvx.backend.database.contention import ConflictKey, Turn, Turns
 from cvx.backend.database.indexes import internal_of_key
 from cvx.backend.database.snapshot import Snapshot
 from cvx.backend.database.subscriptions import OnCallbackError, Subscriptions
@@ -26,12 +27,23 @@ from cvx.backend.database.transaction import Transaction
 from cvx.backend.database.write_log import Overlap, WriteLog
 from cvx.backend.database.write_set import Prepared
 from cvx.backend.store import Store
-from cvx.errors import ConflictError
+from cvx.errors import ConflictError, CvxError
 from cvx.values import Clock, DocumentId, Timestamp
 
 T = TypeVar("T")
 
 _CONFLICT_KEYS_MAX = 32
+# A commit that comes so long after the last one goes at once; closer together, they are worth gathering.
+_ALONE_S = 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A small commit in the queue."""
+
+    tx: Transaction
+    turn: Turn | None
+    ts: asyncio.Future[Timestamp]
 
 
 class Committer:
@@ -42,7 +54,8 @@ class Committer:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._time = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
+        self._time = self._loop.time
         self._limits = limits
         self.catalog = catalog
         self.latest_ts: Timestamp = store.latest_ts
@@ -52,6 +65,8 @@ class Committer:
         self.on_catalog: Callable[[Catalog, Catalog], None] = lambda before, after: None
         """Called with the old and the new Catalog after a commit that changed it."""
         self._lock = asyncio.Lock()
+        self._queue: list[_Waiting] = []
+        self._flushed_s = 0.0
         self._shared: Snapshot | None = None
         self._open: list[Snapshot] = []
         self._unfinished: set[asyncio.Future[Any]] = set()
@@ -105,36 +120,87 @@ class Committer:
             return tx.snapshot.ts  # Nothing to order.
         try:
             if not self.turns.is_quiet:
-                await self.turns.may_commit()
+                await self.turns.may_commit(self.turns.mine())
             await self._store.writable()
             if len(tx.writes.writes) > self._limits.loop_commit_rows_max:
-                return await self._to_its_end(self._commit_large(tx))
-            if self._lock.locked():
-                async with self._lock:
-                    return self._commit_small(tx)
-            return self._commit_small(tx)
+                return await self._to_its_end(self._commit_large(tx, self.turns.mine()))
+            waiting = _Waiting(tx, self.turns.mine(), self._loop.create_future())
+            self._queue.append(waiting)
+            if len(self._queue) == 1:
+                if self._time() - self._flushed_s > _ALONE_S:
+                    self._flush()
+                else:
+                    self._loop.call_soon(self._flush)
+            return await waiting.ts
         finally:
             tx.close()
 
-    def _commit_small(self, tx: Transaction) -> Timestamp:
-        self._validate(tx)
-        ts = self._next_ts()
-        prepared = tx.writes.at(ts, tx.catalog, tx.write_source)
-        if not prepared.record.revisions:
-            return tx.snapshot.ts  # Everything it wrote it took back.
-        tx.close()
-        self._drop_shared()  # An idle view would keep the store's log from starting over.
-        self._store.append(prepared.record)
-        self._publish(prepared)
-        return ts
+    def _flush(self) -> None:
+        """Commit what is queued, in its order."""
+        if self._lock.locked():
+            self._in_background(self._flush_when_free())
+            return
+        self._flushed_s = self._time()
+        queue, self._queue = self._queue, []
+        batch: list[tuple[_Waiting, Prepared]] = []
+        for waiting in queue:
+            if waiting.ts.cancelled():
+                continue  # Nobody waits for it any more, and nothing of it has happened.
+            if self.turns.must_wait(waiting.turn):
+                self._in_background(self._queue_again(waiting))
+                continue
+            try:
+                prepared = self._prepare(waiting.tx, waiting.turn)
+            except (
+                Exception
+            ) as error:  # edge: one transaction's fault is not that of the others in the batch.
+                waiting.ts.set_exception(error)
+                continue
+            if prepared.record.revisions:
+                self.log.append(prepared.changes)  # The rest of the batch is held against it.
+                batch.append((waiting, prepared))
+            else:
+                waiting.ts.set_result(waiting.tx.snapshot.ts)  # Everything it wrote it took back.
+        if batch:
+            self._append(batch)
 
-    async def _commit_large(self, tx: Transaction) -> Timestamp:
+    def _append(self, batch: list[tuple[_Waiting, Prepared]]) -> None:
+        for waiting, _ in batch:
+            waiting.tx.close()
+        self._drop_shared()  # An idle view would keep the store's log from starting over.
+        try:
+            self._store.append_many([prepared.record for _, prepared in batch])
+        except CvxError as error:
+            for waiting, prepared in reversed(batch):
+                self.log.retract(prepared.changes)
+                waiting.ts.set_exception(error)
+            return
+        for waiting, prepared in batch:
+            self._publish(prepared)
+            if not waiting.ts.done():
+                waiting.ts.set_result(prepared.changes.ts)
+
+    def _prepare(self, tx: Transaction, turn: Turn | None) -> Prepared:
+        self._validate(tx, turn)
+        ts = max(self._clock.now_ns(), self.log.last_ts + 1)
+        return tx.writes.at(ts, tx.catalog, tx.write_source)
+
+    async def _flush_when_free(self) -> None:
         async with self._lock:
-            self._validate(tx)
-            ts = self._next_ts()
+            pass
+        self._flush()
+
+    async def _queue_again(self, waiting: _Waiting) -> None:
+        await self.turns.may_commit(waiting.turn)
+        self._queue.append(waiting)
+        if len(self._queue) == 1:
+            self._loop.call_soon(self._flush)
+
+    async def _commit_large(self, tx: Transaction, turn: Turn | None) -> Timestamp:
+        async with self._lock:
 
             def append() -> Prepared:
-                prepared = tx.writes.at(ts, tx.catalog, tx.write_source)
+                prepared = self._prepare(tx, turn)
                 if prepared.record.revisions:
                     self._store.append(prepared.record)
                 return prepared
@@ -145,8 +211,9 @@ class Committer:
             if not prepared.record.revisions:
                 return tx.snapshot.ts
             self._drop_shared()
+            self.log.append(prepared.changes)
             self._publish(prepared)
-            return ts
+            return prepared.changes.ts
 
     async def between_commits(self, work: Callable[[], T]) -> T:
         """Run something that writes to the store beside the order (filling, trimming) on a thread, while no
@@ -160,24 +227,23 @@ class Committer:
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something that must not be cut in half, whatever happens to who asked for it."""
+        return await asyncio.shield(self._in_background(work))
+
+    def _in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.ensure_future(work)
         self._unfinished.add(task)
         task.add_done_callback(self._unfinished.discard)
-        return await asyncio.shield(task)
+        return task
 
     async def close(self) -> None:
         """Wait for what is under way, and let go of the shared snapshot."""
-        while self._unfinished:
-            await asyncio.wait(set(self._unfinished))
+        while self._unfinished or self._queue:
+            await asyncio.wait({*self._unfinished, asyncio.ensure_future(asyncio.sleep(0))})
         self.expire_snapshots(float("inf"))
-
-    def _next_ts(self) -> Timestamp:
-        return max(self._clock.now_ns(), self.latest_ts + 1)
 
     def _publish(self, prepared: Prepared) -> None:
         changes = prepared.changes
         self.latest_ts = changes.ts
-        self.log.append(changes)
         if prepared.catalog_changes:
             before, self.catalog = self.catalog, self.catalog.applied(prepared.catalog_changes)
             self.on_catalog(before, self.catalog)
@@ -185,11 +251,11 @@ class Committer:
 
     # --------------------------------------------------------------------------------------------- validation
 
-    def _validate(self, tx: Transaction) -> None:
+    def _validate(self, tx: Transaction, turn: Turn | None) -> None:
         since = tx.snapshot.ts
-        if since == self.latest_ts and self.turns.is_quiet:
+        if since == self.log.last_ts and self.turns.is_quiet:
             return  # Nothing has happened since it began.
-        held = self.turns.held_by_other(tx.writes.writes)
+        held = self.turns.held_by_other(tx.writes.writes, turn)
         if held is not None:
             raise self._conflict(tx, held, None)
         if not self.log.covers(since):

@@ -101,18 +101,23 @@ class Turns:
         """Whether no commit has to ask."""
         return self._exclusive is None and not self._holders
 
-    async def may_commit(self) -> None:
+    def mine(self) -> Turn | None:
+        """The turn that the calling task is in."""
+        return _current.get()
+
+    def must_wait(self, mine: Turn | None) -> bool:
+        """Whether somebody else has the whole committer."""
+        return self._exclusive is not None and self._exclusive is not mine
+
+    async def may_commit(self, mine: Turn | None) -> None:
         """Wait while somebody else has the whole committer."""
-        while self._exclusive is not None and self._exclusive is not _current.get():
+        while self.must_wait(mine):
             assert self._exclusive_over is not None
             await self._exclusive_over.wait()
 
-    def held_by_other(self, keys: Iterable[ConflictKey]) -> ConflictKey | None:
+    def held_by_other(self, keys: Iterable[ConflictKey], mine: Turn | None) -> ConflictKey | None:
         """One of these documents that somebody else is in the middle of changing, in their turn."""
-        if not self._holders:
-            return None
-        mine = _current.get()
-        if mine is not None and mine is self._exclusive:
+        if not self._holders or (mine is not None and mine is self._exclusive):
             return None
         for key in keys:
             holder = self._holders.get(key)

@@ -29,7 +29,7 @@ from cvx.backend.database.indexes import IndexInfo
 from cvx.backend.database.pagination import Page, PageReader, PageRequest, Positions
 from cvx.backend.database.query import QuerySource, QueryStream, parse_operators, parse_source
 from cvx.backend.database.read_set import ReadSet
-from cvx.backend.database.scan import Scan
+from cvx.backend.database.scan import Scan, Seen
 from cvx.backend.database.snapshot import Snapshot
 from cvx.backend.database.usage import Meter, Usage
 from cvx.backend.database.write_set import WriteSet
@@ -60,6 +60,7 @@ class Reading:
         "_noted",
         "_owns_snapshot",
         "_reads",
+        "_seen",
         "_streams",
         "begin_time",
         "catalog",
@@ -94,6 +95,7 @@ class Reading:
         self._reads = ReadSet()
         self._streams: list[QueryStream] = []
         self._noted: set[bytes] = set()
+        self._seen: Seen | None = None if read_only else {}
         self._meter = Meter(engine.limits)
         self._owns_snapshot = owns_snapshot
 
@@ -218,9 +220,13 @@ class Reading:
         if pending is not None:
             raw, size, ts = pending.new_raw, pending.new_size, pending.old_ts
         else:
-            stored = self.snapshot.view.get(table_id, internal)
+            stored = None if self._seen is None else self._seen.get((table_id, internal))
             if stored is None:
-                return None, 0, None
+                stored = self.snapshot.view.get(table_id, internal)
+                if stored is None:
+                    return None, 0, None
+                if self._seen is not None:
+                    self._seen[table_id, internal] = stored
             raw, size, ts = stored
         if raw is not None and not info.is_system:
             self._meter.read(1, size)
@@ -391,7 +397,7 @@ class Reading:
             range = compile_range(table.name, table.number, index, source.conditions)
         self._meter.interval()
         self.usage.queries += 1
-        scan = Scan(self.snapshot, self.writes, table, index, range, source.descending)
+        scan = Scan(self.snapshot, self.writes, table, index, range, source.descending, self._seen)
         return scan, table, index
 
     @contextlib.contextmanager

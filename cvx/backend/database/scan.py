@@ -5,18 +5,23 @@ Each `fetch` covers the next stretch of the range, so writes made in between are
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from cvx.backend.database.catalog import TableInfo
 from cvx.backend.database.indexes import IndexInfo
 from cvx.backend.database.snapshot import Snapshot
 from cvx.backend.database.write_set import Overlay, WriteSet
-from cvx.backend.store import Row
+from cvx.backend.store import Row, StoredDocument
 from cvx.values import KeyRange
+
+Seen: TypeAlias = dict[tuple[int, bytes], StoredDocument]
+"""What a transaction that may write has read of its snapshot: it often changes what it has just looked at."""
 
 
 class Scan:
     """`remaining` is what has not been fetched yet; `exhausted` once nothing is left."""
 
-    __slots__ = ("_index", "_snapshot", "_table", "_writes", "descending", "exhausted", "remaining")
+    __slots__ = ("_index", "_seen", "_snapshot", "_table", "_writes", "descending", "exhausted", "remaining")
 
     def __init__(
         self,
@@ -26,7 +31,9 @@ class Scan:
         index: IndexInfo,
         range: KeyRange,
         descending: bool,
+        seen: Seen | None,
     ) -> None:
+        self._seen = seen
         self._snapshot = snapshot
         self._writes = writes
         self._table = table
@@ -52,6 +59,10 @@ class Scan:
             found = view.scan_table(index.index_id, range, descending=self.descending, limit=want)
         else:
             found = view.scan(index.index_id, range, descending=self.descending, limit=want)
+        if self._seen is not None:
+            table_id = self._table.table_id
+            for row in found:
+                self._seen[table_id, row.internal] = StoredDocument(row.document, row.size, row.ts)
         covered = range
         if len(found) < want:
             self.exhausted = True
@@ -75,7 +86,7 @@ def _merged(found: list[Row], overlay: Overlay, covered: KeyRange, descending: b
     added = []
     for key in mine:
         write = overlay.added[key]
-        added.append(Row(key, write.id.internal, write.new_raw, write.new_size))
+        added.append(Row(key, write.id.internal, write.new_raw, write.new_size, 0))
     if added:
         rows = sorted(rows + added, key=lambda row: row.key, reverse=descending)
     return rows

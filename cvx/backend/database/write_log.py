@@ -64,6 +64,25 @@ class WriteLog:
         while self._entries > self._entries_max and len(self._commits) > 1:
             self._drop_oldest()
 
+    def retract(self, changes: CommitChanges) -> None:
+        """Take back the newest commit: it could not be stored."""
+        assert self._commits[-1] is changes, "only the newest can be taken back"
+        self._commits.pop()
+        for index_id, keys in changes.keys.items():
+            tail = self._tails[index_id]
+            for _ in keys:
+                tail.changes.pop()
+            for key in keys:
+                before = next((ts for ts, other in reversed(tail.changes) if other == key), None)
+                if before is None:
+                    tail.newest.pop(key, None)
+                else:
+                    tail.newest[key] = before
+            self._entries -= len(keys)
+            if not tail.changes:
+                del self._tails[index_id]
+        self.last_ts = self._commits[-1].ts if self._commits else self.start_ts
+
     def trim(self, before: Timestamp) -> None:
         """Forget commits older than `before`."""
         while self._commits and self._commits[0].ts < before:

@@ -31,12 +31,13 @@ class StoredDocument(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One result of a scan: the index key (by id: the internal id), and the document it leads to."""
+    """One result of a scan: the index key (by id: the internal id), and the document it leads to with its weight and timestamp."""
 
     key: bytes
     internal: bytes
     document: bytes
     size: int
+    ts: Timestamp
 
 
 class Revision(NamedTuple):

@@ -68,7 +68,7 @@ class SqliteView:
     def scan(self, index_id: int, range: KeyRange, *, descending: bool, limit: int) -> list[Row]:
         below, bounds = ("AND e.key < ?", (range.end,)) if range.end is not None else ("", ())
         return self._rows(
-            "SELECT e.key, d.internal, d.document, d.size, d.checksum FROM entries e "
+            "SELECT e.key, d.internal, d.document, d.size, d.ts, d.checksum FROM entries e "
             "LEFT JOIN documents d ON d.id = e.document_id "  # An entry that leads nowhere must be noticed.
             f"WHERE e.index_id = ? AND e.key >= ? {below} ORDER BY e.key {'DESC' if descending else ''} LIMIT ?",
             (index_id, range.start, *bounds, limit),
@@ -77,7 +77,7 @@ class SqliteView:
     def scan_table(self, table_id: int, range: KeyRange, *, descending: bool, limit: int) -> list[Row]:
         below, bounds = ("AND internal < ?", (range.end,)) if range.end is not None else ("", ())
         return self._rows(
-            "SELECT internal, internal, document, size, checksum FROM documents "
+            "SELECT internal, internal, document, size, ts, checksum FROM documents "
             f"WHERE table_id = ? AND internal >= ? {below} "
             f"ORDER BY internal {'DESC' if descending else ''} LIMIT ?",
             (table_id, range.start, *bounds, limit),
@@ -85,10 +85,10 @@ class SqliteView:
 
     def _rows(self, sql: str, parameters: tuple[object, ...]) -> list[Row]:
         rows = []
-        for key, internal, document, size, checksum in self._fetch(sql, parameters):
+        for key, internal, document, size, ts, checksum in self._fetch(sql, parameters):
             if document is None or crc32(document) != checksum:
                 raise damaged(key if internal is None else internal)
-            rows.append(Row(key, internal, document, size))
+            rows.append(Row(key, internal, document, size, ts))
         return rows
 
     def count(self, table_id: int) -> int:

@@ -117,7 +117,7 @@ def test_logs_are_followed_through_a_restart(backend: BackendProcess) -> None:
                         lines.put_nowait(line)
 
             following = asyncio.create_task(follow())
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(1)  # Until it knows that nothing has been logged before.
             await asyncio.to_thread(backend.call, "query", "misc:double", {"x": 5})
             assert "[CONVEX Q(misc:double)] [LOG]" in await lines.get()
             await asyncio.to_thread(backend.kill)

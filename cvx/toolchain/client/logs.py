@@ -14,10 +14,11 @@ import msgspec
 
 from cvx.errors import CvxError
 from cvx.toolchain.client.http import DeploymentClient, LogEntry, LogLine, LogPage
+from cvx.toolchain.client.tasks import end_task
 
 RETRY_FIRST_S = 0.25
 RETRY_MAX_S = 16.0
-EMPTY_AFTER_S = 1.0
+EMPTY_AFTER_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -38,32 +39,36 @@ async def follow_logs(
     Failures are waited out with a growing delay, except a refused key (`forbidden`), a deployment that
     was never there, and any failure when not following.
     """
-    first = LogPage([], since) if since is not None else await _kept(client)
+    begun: asyncio.Task[LogPage] | None = None
+    first = LogPage([], since or 0)
+    if since is None:
+        # A deployment that has kept nothing answers when something happens: that is news, not history.
+        begun = asyncio.create_task(client.function_logs(0))
+        await asyncio.wait({begun}, timeout=EMPTY_AFTER_S)
+        if begun.done():
+            first, begun = begun.result(), None
     kept = [] if history == 0 else first.entries if history is None else first.entries[-history:]
     for raw in kept:
         yield _decode(raw)
     cursor, delay = first.new_cursor, RETRY_FIRST_S
-    while follow:
-        try:
-            page = await client.function_logs(cursor)
-        except CvxError as error:
-            if error.kind in ("forbidden", "unauthenticated", "not_found"):
-                raise
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, RETRY_MAX_S)
-            continue
-        delay = RETRY_FIRST_S
-        cursor = page.new_cursor
-        for raw in page.entries:
-            yield _decode(raw)
-
-
-async def _kept(client: DeploymentClient) -> LogPage:
-    """What the deployment has kept. One that has kept nothing waits for the first entry: we do not."""
     try:
-        return await asyncio.wait_for(client.function_logs(0), EMPTY_AFTER_S)
-    except asyncio.TimeoutError:
-        return LogPage([], 0)
+        while follow:
+            try:
+                page = await (begun or client.function_logs(cursor))
+            except CvxError as error:
+                if error.kind in ("forbidden", "unauthenticated", "not_found"):
+                    raise
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, RETRY_MAX_S)
+                continue
+            finally:
+                begun = None
+            delay = RETRY_FIRST_S
+            cursor = page.new_cursor
+            for raw in page.entries:
+                yield _decode(raw)
+    finally:
+        await end_task(begun)
 
 
 def render_log(call: LoggedCall, *, success: bool = False) -> list[str]:

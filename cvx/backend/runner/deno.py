@@ -52,7 +52,8 @@ def child_arguments(deno_path: Path, limits: Limits, *, open_realm: bool = False
         "--no-npm",
         "--no-config",
         "--no-lock",
-        f"--v8-flags=--disallow-code-generation-from-strings,--max-old-space-size={heap_mb}",
+        # V8's compilation cache would keep the sources of past pushes.
+        f"--v8-flags=--disallow-code-generation-from-strings,--no-compilation-cache,--max-old-space-size={heap_mb}",
         str(HOST_SCRIPT),
     ]
     return [*arguments, "--open-realm"] if open_realm else arguments
@@ -78,6 +79,7 @@ def start_child(deno_path: Path, limits: Limits, *, open_realm: bool = False) ->
         start_new_session=True,  # A Ctrl-C in the terminal is for us to answer, not for the child.
     )
     _limit(child.pid, resource.RLIMIT_CORE, 0)
+    # V8's own limit knows nothing of array buffers; for what exceeds this, code gets a RangeError.
     _limit(child.pid, resource.RLIMIT_DATA, limits.runner_data_bytes_max)
     return child
 

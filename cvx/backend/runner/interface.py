@@ -54,6 +54,7 @@ class FunctionCall:
 
     `args_json` is one encoded object; the runner wraps it in the array that the npm package expects. `tables`
     maps the table names user code may name in `normalizeId` (virtual ones included) to their numbers.
+    The mappings must not change once passed.
     `snapshot_ts` is in nanoseconds, `now_ms` and `import_phase_ms` in milliseconds since the epoch. `seed` and
     `import_seed` are 32 bytes. `deadline_ms` counts user time only: the clock stands while the host works.
     """
@@ -75,7 +76,7 @@ class FunctionCall:
 
 @dataclass(frozen=True)
 class LogLine:
-    """One console call. `timestamp_ms` is the execution's own clock; each message is one rendered argument."""
+    """One console call. `timestamp_ms` is real time; each message is one rendered argument."""
 
     level: LogLevel
     messages: tuple[str, ...]
@@ -141,7 +142,8 @@ SyscallResult = bytes | SyscallFailure
 
 @dataclass(frozen=True)
 class QueryPage:
-    """The next documents of a streamed query, as JSON texts; may be fewer than asked for. `done`: no more."""
+    """The next documents of a streamed query, as JSON texts. `done`: there are no more. May be fewer than asked
+    for, but not empty unless `done`."""
 
     documents: list[bytes]
     done: bool
@@ -164,8 +166,8 @@ class SyscallHost(Protocol):
     def consumed(self, query_id: int, count: int, reached_end: bool) -> None:
         """User code has really seen `count` documents of this query in total, and its end if `reached_end`.
 
-        Told once for each query that was read ahead of, before `run` returns; the read set and the usage
-        counts must not hold more than that. Never a coroutine.
+        Told once for each query, when user code is through with it or at the end of the call, before `run`
+        returns; the read set and the usage counts must not hold more than that. Never a coroutine.
         """
         ...
 

@@ -51,8 +51,9 @@ _STOPPED_FACTOR = 5  # A child that is silent without using CPU (a busy machine)
 class IsolateLost(Exception):
     """The child died under a call. `suspect`: it may be this call's fault; `sole`: it can be nobody else's."""
 
-    def __init__(self, cause: DeathCause, *, suspect: bool, sole: bool) -> None:
+    def __init__(self, cause: DeathCause, *, suspect: bool, sole: bool, deadline_ms: float = 1000.0) -> None:
         super().__init__(cause)
+        self.deadline_ms = deadline_ms
         self.cause: DeathCause = cause
         self.suspect = suspect
         self.sole = sole
@@ -292,6 +293,10 @@ class Isolate:
             if cpu - used < 0.5 * (now - since):
                 return  # It hardly ran: the machine is busy, not the function.
         self.kill("timeout")
+
+    def silent_s(self, now: float) -> float:
+        """For how long it has been at work without a word."""
+        return now - self._progress_at if self._in_child else 0.0
 
     @property
     def has_work(self) -> bool:
@@ -543,7 +548,12 @@ class Isolate:
         suspects = [r for r in all_running if r.in_child or cause == "memory"]
         for running in all_running:
             suspect = cause != "closed" and running in suspects
-            lost = IsolateLost(cause, suspect=suspect, sole=suspect and len(suspects) == 1)
+            lost = IsolateLost(
+                cause,
+                suspect=suspect,
+                sole=suspect and len(suspects) == 1,
+                deadline_ms=running.deadline_ms,
+            )
             if running.task is not None and not running.task.done():
                 running.lost = lost  # Its host is at work: a failure there may still decide the call.
             elif not running.future.done():

@@ -116,7 +116,7 @@ def decode(lines: list[bytes]) -> Iterator[tuple[ChildMessage, list[bytes]]]:
     while at < end:
         try:
             message = _decoder.decode(lines[at])
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise ProtocolError("RunnerFrameMalformed", f"A function runner sent nonsense: {error}") from None
         payload = at + 1
         at = payload + _payload_lines(message)

@@ -13,6 +13,7 @@ Source: reference/runtime-and-database.md §3.3, §13.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -33,8 +34,11 @@ from cvx.backend.runner.interface import (
 )
 from cvx.backend.runner.isolate import Isolate, IsolateLost, serving
 from cvx.errors import CvxError
+from cvx.values import FunctionPath
 
 _WATCH_EVERY_S = 0.1
+_START_PAUSE_S = 0.1
+_STUCK_AFTER_S = 0.05
 
 
 class IsolatePool:
@@ -45,13 +49,15 @@ class IsolatePool:
         self._size = max(1, children)
         self._deno_path = deno_path
         self._isolates: list[Isolate] = []
-        self._open_realms: list[Isolate] = []
+        self._apart: list[Isolate] = []  # Children of one call: open realms, and cells in use.
+        self._cells: list[Isolate] = []  # Empty ones for further suspects.
+        self._suspects = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._starting: set[asyncio.Task[None]] = set()
         self._retired: set[asyncio.Task[None]] = set()
         self._alone = asyncio.Semaphore(limits.runner_suspects_max)
         self._open = asyncio.Semaphore(limits.runner_open_realms_max)
-        self._needs_open_realm: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._needs_open_realm: OrderedDict[tuple[str, FunctionPath], None] = OrderedDict()
         self._watcher: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -93,10 +99,18 @@ class IsolatePool:
         self._isolates_changed()
 
     async def _new_isolate(self, *, open_realm: bool = False) -> Isolate:
+        """A started child. Tries again, with pauses; raises the last failure."""
         assert self._deno_path is not None, "start() comes first"
-        isolate = Isolate(self._deno_path, self._limits, open_realm=open_realm)
-        await isolate.start()
-        return isolate
+        for attempt in itertools.count(1):
+            isolate = Isolate(self._deno_path, self._limits, open_realm=open_realm)
+            try:
+                await isolate.start()
+                return isolate
+            except CvxError:
+                if attempt >= self._limits.runner_start_attempts_max or self._closing:
+                    raise
+            await asyncio.sleep(_START_PAUSE_S * attempt)
+        raise AssertionError
 
     async def close(self) -> None:
         """End every child and wait until they are gone. Calls under way fail as "unavailable"."""
@@ -110,18 +124,19 @@ class IsolatePool:
             waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_exception(_stopping())
-        isolates = [*self._isolates, *self._open_realms]
+        isolates = [*self._isolates, *self._apart, *self._cells]
         await asyncio.gather(
             *(isolate.close() for isolate in isolates), *self._retired, return_exceptions=True
         )
         self._isolates.clear()
-        self._open_realms.clear()
+        self._apart.clear()
+        self._cells.clear()
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_WATCH_EVERY_S)
             now = monotonic()
-            for isolate in [*self._isolates, *self._open_realms]:
+            for isolate in [*self._isolates, *self._apart]:
                 if isolate.has_work:
                     isolate.watch(now)
 
@@ -136,6 +151,8 @@ class IsolatePool:
             if isolate is not None:
                 isolate.reserved += 1
                 return isolate
+            if not self._isolates and not self._starting:
+                self._start_one()  # None could be started before: perhaps now.
             if len(self._waiting) >= self._limits.runner_calls_waiting_max:
                 raise CvxError(
                     "TooManyConcurrentRequests",
@@ -150,7 +167,6 @@ class IsolatePool:
     def _choose(self, nested_in: Isolate | None) -> Isolate | None:
         if nested_in is not None and nested_in in self._isolates and not nested_in.dead:
             return nested_in  # Its modules are warm, and a nested call must not wait for a place.
-        most = self._limits.runner_calls_per_child_max
         best: Isolate | None = None
         for isolate in self._isolates:
             if (
@@ -159,9 +175,23 @@ class IsolatePool:
                 and (best is None or isolate.reserved < best.reserved)
             ):
                 best = isolate
-        if best is not None and (best.reserved < most or nested_in is not None):
+        if best is not None and best.reserved and len(self._isolates) > 1:
+            best = self._least_stuck(best)
+        if best is not None and (
+            best.reserved < self._limits.runner_calls_per_child_max or nested_in is not None
+        ):
             return best
         return None
+
+    def _least_stuck(self, best: Isolate) -> Isolate:
+        """Another than the least loaded, when that one has been silent with work: it may be in a loop."""
+        now = monotonic()
+        if best.silent_s(now) < _STUCK_AFTER_S:
+            return best
+        others = [
+            i for i in self._isolates if not i.dead and not i.retiring and i.silent_s(now) < _STUCK_AFTER_S
+        ]
+        return min(others, key=lambda isolate: isolate.reserved, default=best)
 
     def _give_back(self, isolate: Isolate) -> None:
         isolate.reserved -= 1
@@ -208,13 +238,13 @@ class IsolatePool:
 
     async def run(self, call: FunctionCall, host_factory: Callable[[], SyscallHost]) -> FunctionOutcome:
         """See FunctionRunner.run."""
-        needs = (call.bundle.key, call.path.module)
+        needs = (call.bundle.key, call.path)
         if needs not in self._needs_open_realm:
             outcome, frozen = await self._run_hardened(lambda isolate: isolate.run(call, host_factory()))
             if not frozen:
                 return outcome
             self._needs_open_realm[needs] = None
-            if len(self._needs_open_realm) > self._limits.runner_open_realm_modules_max:
+            if len(self._needs_open_realm) > self._limits.runner_open_realm_functions_max:
                 self._needs_open_realm.popitem(last=False)
         return await self._run_open(lambda isolate: isolate.run(call, host_factory()))
 
@@ -237,26 +267,38 @@ class IsolatePool:
 
     async def _run_suspect(self, attempt: _Attempt) -> tuple[FunctionOutcome, bool]:
         """Run it with a child to itself, so that a death can be nobody else's fault."""
-        nested = serving.get() is not None  # Its parent may hold a place here: it must not wait for one.
-        if nested:
-            return await self._run_alone(attempt)
-        async with self._alone:
-            return await self._run_alone(attempt)
+        if serving.get() is not None:
+            return await self._run_alone(
+                attempt
+            )  # Its parent may hold a place here: it must not wait for one.
+        self._suspects += 1
+        try:
+            async with self._alone:
+                return await self._run_alone(attempt)
+        finally:
+            self._suspects -= 1
+            if self._suspects == 0:
+                while self._cells:
+                    self._retire(self._cells.pop())
 
     async def _run_alone(self, attempt: _Attempt) -> tuple[FunctionOutcome, bool]:
-        for deaths in range(self._limits.runner_restarts_max):
-            isolate = await self._new_isolate()
-            self._open_realms.append(isolate)  # Watched with them; given no other call.
+        most = self._limits.runner_restarts_max
+        for deaths in range(1, most + 1):
+            isolate = self._cells.pop() if self._cells else await self._new_isolate()
+            self._apart.append(isolate)
             try:
                 return await attempt(isolate)
             except IsolateLost as lost:
                 if self._closing:
                     raise _stopping() from None
-                if lost.suspect and (lost.cause != "crash" or deaths + 1 == self._limits.runner_restarts_max):
+                if lost.suspect and (lost.cause != "crash" or deaths == most):
                     return self._verdict(lost), False
             finally:
-                self._open_realms.remove(isolate)
-                self._retire(isolate)
+                self._apart.remove(isolate)
+                if isolate.dead or self._suspects < 2 or self._closing:
+                    self._retire(isolate)
+                else:
+                    self._cells.append(isolate)  # For the next of those that wait.
         failure = FunctionFailure("The process that runs functions keeps ending", kind="crash")
         return FunctionOutcome(None, failure, []), False
 
@@ -268,12 +310,10 @@ class IsolatePool:
 
     async def _run_in_open_realm(self, attempt: _Attempt) -> FunctionOutcome:
         for _ in range(self._limits.runner_restarts_max):
-            isolate = next(
-                (i for i in self._open_realms if i.open_realm and not i.reserved and not i.dead), None
-            )
+            isolate = next((i for i in self._apart if i.open_realm and not i.reserved and not i.dead), None)
             if isolate is None:
                 isolate = await self._new_isolate(open_realm=True)
-                self._open_realms.append(isolate)
+                self._apart.append(isolate)
             isolate.reserved += 1
             try:
                 return (await attempt(isolate))[0]
@@ -284,9 +324,9 @@ class IsolatePool:
                     return self._verdict(lost)
             finally:
                 isolate.reserved -= 1
-                spare = [i for i in self._open_realms if i.open_realm and not i.reserved and i is not isolate]
+                spare = [i for i in self._apart if i.open_realm and not i.reserved and i is not isolate]
                 if isolate.dead or spare or self._is_worn(isolate):
-                    self._open_realms.remove(isolate)
+                    self._apart.remove(isolate)
                     self._retire(isolate)
         return FunctionOutcome(
             None, FunctionFailure("The process that runs functions ended", kind="crash"), []
@@ -294,8 +334,7 @@ class IsolatePool:
 
     def _verdict(self, lost: IsolateLost) -> FunctionOutcome:
         if lost.cause == "timeout":
-            seconds = f"{self._limits.function_user_time_s:g}"
-            message = f"Function execution timed out (maximum duration: {seconds}s)"
+            message = f"Function execution timed out (maximum duration: {lost.deadline_ms / 1000:g}s)"
             return FunctionOutcome(None, FunctionFailure(message, kind="timeout"), [])
         if lost.cause == "memory":
             message = "JavaScript execution ran out of memory (maximum memory usage: 64 MB)"

@@ -175,7 +175,8 @@ function fit(texts) {
   return [kept, truncated];
 }
 
-export function addLine(level, args) {
+/** A line of arguments, each rendered; texts of our own are not. */
+function addLine(level, args, ...ownTexts) {
   const execution = currentExecution();
   if (!execution) return;
   const lines = (execution.lines ??= []);
@@ -186,7 +187,7 @@ export function addLine(level, args) {
     lines.push(["ERROR", [text], false, now]);
     return;
   }
-  const [messages, truncated] = fit(args.map(inspect));
+  const [messages, truncated] = fit([...args.map(inspect), ...ownTexts]);
   lines.push([level, messages, truncated, now]);
 }
 
@@ -201,7 +202,7 @@ const labelled = (label) => `${label === undefined ? "default" : label}`;
 function elapsed(label) {
   const started = currentExecution()?.timers?.get(label);
   if (started === undefined) {
-    addLine("WARN", [`Timer '${label}' does not exist`]);
+    addLine("WARN", [], `Timer '${label}' does not exist`);
     return undefined;
   }
   const execution = currentExecution();
@@ -214,7 +215,7 @@ const methods = {
   log(...args) { addLine("LOG", args); },
   warn(...args) { addLine("WARN", args); },
   error(...args) { addLine("ERROR", args); },
-  trace(...args) { addLine("LOG", [...args, `\n${stackHere()}`]); },
+  trace(...args) { addLine("LOG", args, `\n${stackHere()}`); },
   dir(value) { addLine("LOG", [value]); },
   table(value) { addLine("LOG", [value]); },
   group(...args) { if (args.length) addLine("LOG", args); },
@@ -223,28 +224,26 @@ const methods = {
   clear() {},
   count() {},
   countReset() {},
-  assert(condition, ...args) { if (!condition) addLine("ERROR", ["Assertion failed", ...args]); },
+  assert(condition, ...args) { if (!condition) addLine("ERROR", args, "Assertion failed"); },
   time(label) {
     const key = labelled(label);
     const timers = (currentExecution().timers ??= new Map());
-    if (timers.has(key)) addLine("WARN", [`Timer '${key}' already exists`]);
+    if (timers.has(key)) addLine("WARN", [], `Timer '${key}' already exists`);
     else timers.set(key, realNow());
   },
   timeLog(label, ...args) {
     const key = labelled(label);
     const time = elapsed(key);
-    if (time !== undefined) addLine("INFO", [`${key}: ${time}ms`, ...args]);
+    if (time !== undefined) addLine("INFO", args, `${key}: ${time}ms`);
   },
   timeEnd(label) {
     const key = labelled(label);
     const time = elapsed(key);
     if (time === undefined) return;
     currentExecution().timers.delete(key);
-    addLine("INFO", [`${key}: ${time}ms`]);
+    addLine("INFO", [], `${key}: ${time}ms`);
   },
 };
-
-export const consoleMethods = methods;
 
 /** A console of its own for each execution, so that replacing a method stays inside it. */
 export function makeConsole() {

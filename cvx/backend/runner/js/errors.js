@@ -189,16 +189,28 @@ function cut(text) {
   return text.length > MESSAGE_BYTES_MAX ? text.slice(0, MESSAGE_BYTES_MAX) : text;
 }
 
-/** What was thrown, as the parent hears of it: {message, frames, data}. Never throws. */
-export function failureOf(thrown) {
+function stackOf(error) {
+  try {
+    const { stack } = error;
+    return framesOf.get(error) ?? (typeof stack === "string" && stack.startsWith("    at ") ? stack : "");
+  } catch {
+    return ""; // User code's own prepareStackTrace, or a getter.
+  }
+}
+
+/**
+ * What was thrown, as the parent hears of it: {message, frames, data}. Never throws. Errors of class `Own` are this
+ * host's: they have no frames in user code.
+ */
+export function failureOf(thrown, Own) {
   try {
     if (!isError(thrown)) return { message: cut(`Uncaught ${describeThrown(thrown)}`), frames: "", data: null };
+    if (thrown instanceof Own) return { message: cut(`Uncaught Error: ${thrown.message}`), frames: "", data: null };
     const name = `${thrown.name ?? "Error"}`;
     const text = `${thrown.message ?? ""}`;
-    const stack = thrown.stack;
-    const frames = framesOf.get(thrown) ?? (typeof stack === "string" && stack.startsWith("    at ") ? stack : "");
     const data = CONVEX_ERROR in thrown && typeof thrown.data === "string" ? thrown.data : null;
-    return { message: cut(text === "" ? `Uncaught ${name}` : `Uncaught ${name}: ${text}`), frames: cut(frames), data };
+    const message = text === "" ? `Uncaught ${name}` : `Uncaught ${name}: ${text}`;
+    return { message: cut(message), frames: cut(stackOf(thrown)), data };
   } catch {
     return { message: "Uncaught an object that cannot be shown", frames: "", data: null };
   }

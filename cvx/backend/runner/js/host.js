@@ -6,7 +6,7 @@
 // A frame is a 4-byte little-endian length and UTF-8 lines; each message is a JSON header line and then as many raw
 // payload lines as the header says. The parent's half is runner/messages.py.
 
-import { closureOf, addBundle, addSource, forgetBundle, instantiate, ModuleError, setRealm, setSharing } from "./modules.js";
+import { closureOf, addBundle, addSource, forgetBundle, instantiate, ModuleError, moduleRecordsMade, setRealm, setSharing } from "./modules.js";
 import { enter, Execution, leave, PHASE_OVER, PHASE_RUN, currentExecution } from "./state.js";
 import { closeAllStreams, Page, receive, Rejection, setAttention, settleBatch, takeUnsent } from "./syscalls.js";
 import { failureOf, isFrozenRealmError } from "./errors.js";
@@ -25,8 +25,10 @@ function exit(code) {
 }
 const hardened = !Deno.args.includes("--open-realm");
 const FLUSH_AFTER_MS = 1;
+const TURN_EVERY_MS = 50;
 const memoryUsage = core.memoryUsage;
 const REPORT_MEMORY_EVERY = 64;
+const REPORT_RECORDS_EVERY = 32;
 
 // ---- frames
 
@@ -66,6 +68,7 @@ const encoder = new TextEncoder();
 const encodeInto = encoder.encodeInto.bind(encoder);
 let outgoing = [];
 let flushedAt = 0;
+let turnedAt = 0;
 
 function flush() {
   flushedAt = realNow();
@@ -97,6 +100,7 @@ const environments = new Map();
 const tableMaps = new Map();
 let watched = []; // executions with something to look at that no delivery is looking at
 let finished = 0;
+let recordsReported = 0;
 
 setAttention((execution) => {
   if (!execution.watched && execution !== delivering) {
@@ -162,10 +166,9 @@ function look(execution) {
 }
 
 function userFailure(execution, thrown) {
-  if (thrown instanceof ModuleError) return { message: `Uncaught Error: ${thrown.message}`, frames: "", kind: "user" };
   enter(execution);
   try {
-    const failure = failureOf(thrown);
+    const failure = failureOf(thrown, ModuleError);
     if (hardened && isFrozenRealmError(thrown)) failure.frozen = 1;
     return failure;
   } finally {
@@ -191,7 +194,8 @@ function finish(execution, failure) {
   const env = execution.envRead === null ? 0 : [...execution.envRead];
   const time = Math.round(execution.userTime * 1000) / 1000;
   send(["d", execution.id, time, observed, env, closed, execution.lines ?? 0, error], lines);
-  if (++finished % REPORT_MEMORY_EVERY === 0) {
+  if (++finished % REPORT_MEMORY_EVERY === 0 || moduleRecordsMade() - recordsReported > REPORT_RECORDS_EVERY) {
+    recordsReported = moduleRecordsMade();
     const memory = memoryUsage();
     send(["m", memory.heapUsed, memory.external]);
   }
@@ -409,6 +413,11 @@ function loop() {
       return;
     }
     flush();
+    if (flushedAt - turnedAt > TURN_EVERY_MS) {
+      turnedAt = flushedAt; // V8 frees what finalizers hold (module records, buffers) in turns of the loop only.
+      soon(loop);
+      return;
+    }
     const lines = readFrame();
     if (lines === null) exit(0);
     flushedAt = realNow();
@@ -416,10 +425,21 @@ function loop() {
     const line = () => lines[at++];
     while (at < lines.length) {
       const header = JSON.parse(lines[at++]);
-      handlers[header[0]](header, line);
+      try {
+        handlers[header[0]](header, line);
+      } catch (error) {
+        failed(header, error);
+      }
       if (outgoing.length > 0 && realNow() - flushedAt > FLUSH_AFTER_MS) flush();
     }
   }
+}
+
+/** A fault of this host while it handled a message: it ends the call, not the process. */
+function failed(header, error) {
+  const execution = executions.get(header[1]);
+  if (execution === undefined) throw error;
+  finish(execution, { message: `The function runner failed: ${String(error)}`, frames: "", kind: "system" });
 }
 
 let restore = null;

@@ -8,11 +8,12 @@
 // Source: reference/runtime-and-database.md §3.4; why it is so: docs/adr (isolation inside a Deno child).
 
 import vm from "node:vm";
-import { scan } from "./scanner.js";
+import { IMPORT_NAME, scan } from "./scanner.js";
 import { currentExecution } from "./state.js";
 import { SourceMap, setSourceMaps } from "./errors.js";
 
 const { core } = Deno[Deno.internal];
+const LIVE_NAME = "\u0131mports";
 const STRICT = '"use strict";';
 const MARKER = /^\/\/ (\S.*)$/gm;
 const STATELESS = /(?:^|\/)(?:node_modules\/convex\/(?:dist\/(?:esm|cjs)|src)\/|_generated\/(?:server|api)\.js$)/;
@@ -29,7 +30,8 @@ class Module {
     this.scanned = null;
     this.specifiers = null;
     this.compiled = undefined; // null: ineligible
-    this.cachedData = undefined;
+    this.stateless = false;
+    this.variants = new Map();
     this.shared = undefined; // exports of a stateless chunk; null when it may not be shared
   }
 
@@ -42,41 +44,51 @@ class Module {
       throw new ModuleError(`${error.name}: ${error.message} (in ${this.path})`);
     }
     this.specifiers = [...record.dependencySpecifiers];
-    this.cachedData = null;
     const scanned = scan(this.source);
     const found = [...new Set(scanned.imports.map((each) => each.specifier))];
     const agreed = [...new Set(this.specifiers)];
     this.compiled = null;
     if (!scanned.eligible || found.length !== agreed.length || found.some((s, i) => s !== agreed[i])) return;
-    this.compile(scanned);
+    this.compiled = this.compile(scanned, []);
+    this.stateless = this.isStateless(scanned);
+    this.scanned = { imports: scanned.imports, exports: scanned.exports, live: scanned.live }; // The rest is large.
   }
 
-  compile(scanned) {
-    const parameters = [];
+  /** The function that evaluates this module, or null. Imports named in `live` are looked up at every use. */
+  compile(scanned, live) {
+    const parameters = [IMPORT_NAME];
+    if (live.length > 0) parameters.push(LIVE_NAME);
     for (const each of scanned.imports) {
       if (each.namespace !== null) parameters.push(each.namespace);
-      for (const [, local] of each.names) parameters.push(local);
+      for (const [, local] of each.names) if (!live.includes(local)) parameters.push(local);
     }
-    this.scanned = scanned;
-    const exported = scanned.exports.map(([local]) => local);
-    const tail = `\nreturn [${exported.join(",")}];`;
+    const exported = scanned.exports.map(([local], i) => (scanned.live[i] ? `()=>${local}` : local));
+    const head = live.length > 0 ? `with(${LIVE_NAME}){return(function(){${STRICT}` : STRICT;
+    const tail = `\nreturn [${exported.join(",")}];${live.length > 0 ? "}).call(undefined)}" : ""}`;
     try {
-      this.compiled = vm.compileFunction(STRICT + scanned.body + tail, parameters, {
-        filename: `convex:/${this.path}`, columnOffset: -STRICT.length,
+      return vm.compileFunction(head + scanned.body + tail, parameters, {
+        filename: `convex:/${this.path}`, columnOffset: -head.length,
       });
     } catch {
-      this.compiled = null; // Top-level await, for one: the records say what is wrong with it.
+      return null; // Top-level await, for one: the records say what is wrong with it.
     }
+  }
+
+  /** As `compiled`, when some of its imports change after their module was evaluated. */
+  compiledWithLive(live) {
+    const key = live.join();
+    if (!this.variants.has(key)) this.variants.set(key, this.compile(scan(this.source), live));
+    return this.variants.get(key);
   }
 
   /** Whether only the npm package's stateless parts are inside. */
-  mayBeShared() {
-    if (this.compiled === null) return false;
+  isStateless(scanned) {
+    if (scanned.live.includes(true)) return false;
     const markers = [...this.source.matchAll(MARKER)].map((match) => match[1])
       .filter((text) => !text.startsWith("# sourceMappingURL"));
     if (markers.length === 0 || !markers.every((marker) => STATELESS.test(marker))) return false;
     if (!markers.some((marker) => marker.includes("node_modules/convex/"))) return false;
-    for (const name of this.scanned.deferredWrites) if (this.scanned.topLevel.has(name)) return false;
+    for (const name of scanned.deferredWrites) if (scanned.topLevel.has(name)) return false;
     return true;
   }
 }
@@ -139,31 +151,37 @@ function moduleAt(bundle, path, importer) {
 class Closure {
   constructor(order, fast) {
     this.order = order; // [{module, dependencies: indexes into order, in the order of module.specifiers}]
-    this.fast = fast;
     this.paths = order.map((node) => node.module.path);
     this.plan = fast ? makePlan(order) : null;
+    this.fast = fast && this.plan.every(({ compiled }) => compiled !== null);
   }
 }
 
-/** For each module, where its parameters come from: [index in order, index of the export or -1 for all]. */
+/**
+ * For each module the function to call and where its parameters come from: [index in order, index of the export, or
+ * -1 for a namespace], and the same with a name for imports that are live.
+ */
 function makePlan(order) {
   return order.map(({ module, byName }) => {
     const sources = [];
+    const live = [];
     for (const each of module.scanned.imports) {
       const at = byName.get(each.specifier);
       const target = order[at].module.scanned;
       if (each.namespace !== null) sources.push([at, -1]);
-      for (const [imported] of each.names) {
+      for (const [imported, local] of each.names) {
         const index = target.exports.findIndex(([, exported]) => exported === imported);
         if (index < 0) {
           throw new ModuleError(
             `SyntaxError: The module '${order[at].module.path}' imported by ${module.path} has no export named '${imported}'`,
           );
         }
-        sources.push([at, index]);
+        if (target.live[index]) live.push([at, index, local]);
+        else sources.push([at, index]);
       }
     }
-    return { module, sources };
+    const compiled = live.length === 0 ? module.compiled : module.compiledWithLive(live.map(([, , local]) => local));
+    return { module, compiled, sources, live };
   });
 }
 
@@ -218,37 +236,48 @@ export function setSharing(value) {
 
 function namespaceOf(module, values) {
   const namespace = Object.create(null);
-  const names = module.scanned.exports.map(([, exported], i) => [exported, i]).sort((a, b) => (a[0] < b[0] ? -1 : 1));
-  for (const [name, i] of names) namespace[name] = values[i];
+  const { exports, live } = module.scanned;
+  const names = exports.map(([, exported], i) => [exported, i]).sort((a, b) => (a[0] < b[0] ? -1 : 1));
+  for (const [name, i] of names) {
+    if (live[i]) Object.defineProperty(namespace, name, { get: values[i], enumerable: true });
+    else namespace[name] = values[i];
+  }
   Object.defineProperty(namespace, Symbol.toStringTag, { value: "Module" });
   return Object.freeze(namespace);
 }
 
-function instantiateFast(closure) {
-  const instances = new Array(closure.plan.length);
-  const shared = new Array(closure.plan.length);
-  for (let i = 0; i < closure.plan.length; i++) {
-    const { module, sources } = closure.plan[i];
+function liveScope(live, instances) {
+  const scope = Object.create(null);
+  for (const [at, index, local] of live) Object.defineProperty(scope, local, { get: instances[at][index] });
+  return Object.freeze(scope);
+}
+
+function instantiateFast({ plan }) {
+  const instances = new Array(plan.length);
+  const shared = new Array(plan.length);
+  for (let i = 0; i < plan.length; i++) {
+    const { module, compiled, sources, live } = plan[i];
     if (module.shared) {
       instances[i] = module.shared;
       shared[i] = true;
       continue;
     }
-    const values = new Array(sources.length);
-    let onlyShared = true;
+    const values = [dynamicImport];
+    let onlyShared = live.length === 0;
+    if (!onlyShared) values.push(liveScope(live, instances));
     for (let j = 0; j < sources.length; j++) {
       const [at, index] = sources[j];
       onlyShared &&= shared[at] === true;
-      values[j] = index < 0 ? namespaceOf(closure.plan[at].module, instances[at]) : instances[at][index];
+      values.push(index < 0 ? namespaceOf(plan[at].module, instances[at]) : instances[at][index]);
     }
-    instances[i] = Reflect.apply(module.compiled, undefined, values);
+    instances[i] = Reflect.apply(compiled, undefined, values);
     if (module.shared === undefined) {
-      module.shared = sharing && onlyShared && module.mayBeShared() && freezeDeep(instances[i]) ? instances[i] : null;
+      module.shared = sharing && onlyShared && module.stateless && freezeDeep(instances[i]) ? instances[i] : null;
       shared[i] = module.shared !== null;
     }
   }
-  const last = closure.plan.length - 1;
-  return namespaceOf(closure.plan[last].module, instances[last]);
+  const last = plan.length - 1;
+  return namespaceOf(plan[last].module, instances[last]);
 }
 
 /** Freeze all that can be reached; false when something in it cannot be frozen. */
@@ -290,19 +319,28 @@ export function setRealm(objects) {
 
 function refuseDynamicImport(specifier) {
   const error = new TypeError(`Can't import '${specifier}' dynamically in queries and mutations: import it at the top of the file`);
-  error.code = "NoDynamicImport";
+  Object.defineProperty(error, "code", { value: "NoDynamicImport", configurable: true, writable: true });
   throw error;
+}
+
+/** What `import` means in compiled functions: `import(x)` and `import.meta`. */
+const dynamicImport = Object.assign(async (specifier) => refuseDynamicImport(String(specifier)), {
+  meta: Object.freeze(Object.create(null)),
+});
+
+let recordsMade = 0;
+
+/** How many module records have been made: V8 never frees one, so a process that made many is worn. */
+export function moduleRecordsMade() {
+  return recordsMade;
 }
 
 function instantiateRecords(closure) {
   const records = closure.order.map(({ module }) => {
-    const options = { identifier: `convex:/${module.path}`, importModuleDynamically: refuseDynamicImport };
-    if (module.cachedData) options.cachedData = module.cachedData;
-    const record = new vm.SourceTextModule(module.source, options);
-    if (!module.cachedData && typeof record.createCachedData === "function") {
-      module.cachedData = record.createCachedData();
-    }
-    return record;
+    recordsMade++;
+    return new vm.SourceTextModule(module.source, {
+      identifier: `convex:/${module.path}`, importModuleDynamically: refuseDynamicImport,
+    });
   });
   closure.order.forEach((node, i) => records[i].linkRequests(node.nodes.map((dependency) => records[dependency.at])));
   const entry = records[records.length - 1];

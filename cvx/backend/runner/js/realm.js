@@ -284,8 +284,10 @@ function reachable(roots) {
 }
 
 // Reading a method of these through an accessor would cost V8's fast paths (measured: map() 15 times slower).
-const HOT = new Set([Array.prototype, Promise.prototype, RegExp.prototype, String.prototype, Promise, Array]);
-const HOT_NAMES = new Set(["toString", "toLocaleString"]);
+const HOT = new Set([
+  Array.prototype, Promise.prototype, RegExp.prototype, String.prototype, Function.prototype, Promise, Array,
+]);
+const HOT_NAMES = new Set(["toString", "toLocaleString", "bind"]); // lodash and underscore are functions with a `bind`.
 
 /** Make plain assignment on derived objects work although `object` is frozen. */
 function repairOverrides(object) {
@@ -351,14 +353,16 @@ export function takeOver(hardened) {
 /** For an open realm: remember every shared object as it is; the result puts it back (false: it cannot). */
 export function rememberRealm(shared) {
   const objects = [...new Set([Object.prototype, ...shared, globalThis])]; // Object.prototype first: the rest reads through it
-  const before = objects.map((object) => [object, Object.getPrototypeOf(object), Object.getOwnPropertyDescriptors(object)]);
+  const before = objects.map((object) => [
+    object, Object.getPrototypeOf(object), Object.getOwnPropertyDescriptors(object), Object.isExtensible(object),
+  ]);
   const { ownKeys, defineProperty, getOwnPropertyDescriptor, deleteProperty, getPrototypeOf, setPrototypeOf, isExtensible } = Reflect;
   const same = (a, b) => a.value === b.value && a.get === b.get && a.set === b.set
     && a.writable === b.writable && a.configurable === b.configurable && a.enumerable === b.enumerable
     || (a.value !== a.value && b.value !== b.value);
   return () => {
     for (let i = 0; i < before.length; i++) {
-      const [object, prototype, properties] = before[i];
+      const [object, prototype, properties, extensible] = before[i];
       if (getPrototypeOf(object) !== prototype && !setPrototypeOf(object, prototype)) return false;
       const keys = ownKeys(object);
       for (let j = 0; j < keys.length; j++) {
@@ -378,7 +382,7 @@ export function rememberRealm(shared) {
           if (getOwnPropertyDescriptor(object, key) === undefined && !defineProperty(object, key, properties[key])) return false;
         }
       }
-      if (!isExtensible(object)) return false;
+      if (isExtensible(object) !== extensible) return false;
     }
     return true;
   };

@@ -3,8 +3,8 @@
 // A pushed module is called afresh for every execution, so it is compiled once as a function: imports become
 // parameters, exports the returned array, everything else stays at its line and column (source maps hold).
 // Rule: conservative. Anything not recognised makes the module ineligible, and then V8's own module records run
-// it (modules.js). Exports are returned by value, so each exported binding must get its values during evaluation
-// only; esbuild never shadows a top-level name, which makes counting tokens enough to know that.
+// it (modules.js). Exports are returned by value, except those that are assigned later, inside some function: these
+// are `live`. esbuild never shadows a top-level name, which makes counting tokens enough to know them.
 
 const REGEX_AFTER = new Set([
   "return", "typeof", "case", "do", "else", "in", "of", "instanceof", "new", "void", "delete", "throw", "yield",
@@ -25,6 +25,12 @@ const TEMPLATE_PART = /(?:[^`\\$]|\\[^]|\$(?!\{))*/y;
 const PARAMETERS = /\s*(=>|\{)/y;
 const ARROW_BLOCK = /\s*\{/y;
 
+/** Whether a brace after this token opens an object literal rather than a block. */
+function isExpressionStart(before) {
+  return before !== "" && (/^(?:return|typeof|case|in|of|void|delete|throw|yield|await|new|default)$/.test(before)
+    || /^[=(,[?:+\-*%&|^!~<>]$/.test(before) || before === "..." || before === "${");
+}
+
 class Ineligible extends Error {}
 
 function list(text) {
@@ -39,12 +45,15 @@ function list(text) {
   return items;
 }
 
+/** Stands for `import` in `import(…)` and `import.meta`: as long, and no keyword. */
+export const IMPORT_NAME = "\u0131mport";
+
 const blank = (text) => text.replace(/[^\n]/g, " ");
 
 /**
  * @returns {{
  *   eligible: boolean, reason: string, imports: {specifier: string, names: [string, string][], namespace: string|null}[],
- *   exports: [string, string][], body: string, topLevel: Set<string>, deferredWrites: Set<string>,
+ *   exports: [string, string][], live: boolean[], body: string, topLevel: Set<string>, deferredWrites: Set<string>,
  * }} `exports` are [local, exported]; `imports[].names` are [imported, local]. `topLevel` holds every name that is
  * declared or written while the module evaluates, `deferredWrites` every name written inside some function.
  */
@@ -54,7 +63,7 @@ export function scan(source) {
   } catch (error) {
     if (!(error instanceof Ineligible)) throw error;
     return {
-      eligible: false, reason: error.message, imports: [], exports: [], body: "",
+      eligible: false, reason: error.message, imports: [], exports: [], live: [], body: "",
       topLevel: new Set(), deferredWrites: new Set(),
     };
   }
@@ -104,7 +113,7 @@ function scanTokens(source) {
   };
   const regexAllowed = () => {
     if (previous === ")") return STATEMENT_PAREN.has(closed.before);
-    if (previous === "}") throw new Ineligible("a slash after a brace");
+    if (previous === "}") return !isExpressionStart(closed.before);
     if (previous === "" || /^[\w$"'`/]/.test(previous)) return previous === "" || REGEX_AFTER.has(previous);
     return previous !== "]" && previous !== "++" && previous !== "--";
   };
@@ -196,7 +205,12 @@ function scanTokens(source) {
         continue;
       }
       if (word === "import") {
-        if (/\s*[(.]/y.test(source.slice(at, at + 16))) throw new Ineligible("dynamic import or import.meta");
+        if (/\s*[(.]/y.test(source.slice(at, at + 16))) {
+          pieces.push(source.slice(copied, start), IMPORT_NAME);
+          copied = at;
+          token("import");
+          continue;
+        }
         if (stack.length > 0 || deferred()) throw new Ineligible("import inside a block");
         at = start;
         const found = match(IMPORT);
@@ -264,11 +278,10 @@ function scanTokens(source) {
     }
   }
   if (stack.length > 0) throw new Ineligible("unbalanced brackets");
-  for (const [local] of exports) {
-    if (deferredWrites.has(local)) throw new Ineligible(`the export ${local} is assigned after evaluation`);
-  }
+  if (source.includes(IMPORT_NAME)) throw new Ineligible("a name of ours");
+  const live = exports.map(([local]) => deferredWrites.has(local));
   pieces.push(source.slice(copied));
   return {
-    eligible: true, reason: "", imports, exports, body: pieces.join(""), topLevel, deferredWrites,
+    eligible: true, reason: "", imports, exports, live, body: pieces.join(""), topLevel, deferredWrites,
   };
 }

@@ -89,7 +89,8 @@ class Stream {
   }
 
   want() {
-    if (this.limit <= PAGES[2]) return Math.max(1, this.limit);
+    // A limit is taken whole (`take`, `first`, `unique`); `collect` and iteration look alike, so pages grow.
+    if (this.limit !== Infinity) return Math.max(1, Math.min(this.limit - this.taken, PAGES[2]));
     return PAGES[Math.min(this.page, 2)];
   }
 }

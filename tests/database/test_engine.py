@@ -190,12 +190,7 @@ def test_commits_that_arrive_together_are_held_against_each_other(tmp_path: Path
         original = db._store.append_many
         db._store.append_many = lambda records: (appended.append(len(records)), original(records))[1]  # type: ignore
 
-        async def one(n: int) -> str:
-            tx = db.begin(None)
-            if n % 3 == 0:
-                tx.patch(id, {"n": float(n + 1)})
-            else:
-                tx.insert("others", {"n": float(n)})
+        async def commit(tx: Transaction) -> str:
             try:
                 await db.commit(tx)
             except ConflictError:
@@ -203,7 +198,13 @@ def test_commits_that_arrive_together_are_held_against_each_other(tmp_path: Path
             return "committed"
 
         await add(db, "others", {"n": -1.0})
-        answers = await asyncio.gather(*(one(n) for n in range(12)))
+        begun = [db.begin(None) for _ in range(12)]
+        for n, tx in enumerate(begun):
+            if n % 3 == 0:
+                tx.patch(id, {"n": float(n + 1)})
+            else:
+                tx.insert("others", {"n": float(n)})
+        answers = await asyncio.gather(*map(commit, begun))
         assert answers.count("conflict") == 3, "one of the four that write the same row gets through"
         assert max(appended) > 1, "and they went to the store together"
 

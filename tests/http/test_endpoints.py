@@ -92,7 +92,7 @@ def test_request_id_is_the_callers(http: httpx.Client) -> None:
         (b'{"path":"a:b","args":{}}', {"Content-Encoding": "zstd"}, (400, "BadRequestEncoding")),
         (b"not compressed", {"Content-Encoding": "br"}, (400, "BadRequestEncoding")),
         (b"not compressed", {"Content-Encoding": "gzip"}, (400, "BadRequestEncoding")),
-        (gzip.compress(b'{"path":"a:b"}')[:-9], {"Content-Encoding": "gzip"}, (400, "BadRequestEncoding")),
+        (gzip.compress(b'{"path":"a:b"}', mtime=0)[:-9], {"Content-Encoding": "gzip"}, (400, "BadRequestEncoding")),
         (b" " * 60_000, {}, (413, "RequestTooLarge")),
         (brotli.compress(b" " * 5_000_000), {"Content-Encoding": "br"}, (413, "RequestTooLarge")),
         (zlib.compress(b" " * 5_000_000), {"Content-Encoding": "deflate"}, (413, "RequestTooLarge")),
@@ -187,3 +187,13 @@ def test_pages_of_any_origin(http: httpx.Client) -> None:
         assert http.get(path, headers=asked).headers["access-control-allow-origin"] == "http://page.test"
     assert "access-control-allow-origin" not in http.get("/http/x", headers=asked).headers
     assert "access-control-allow-origin" not in http.get("/version").headers
+
+
+def test_redacted_texts(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with LiveBackend(tmp_path_factory.mktemp("redacted"), redact_logs=True) as live:
+        body = {"path": "messages:list", "args": {}}
+        for kind in ("query", "mutation"):
+            answer = httpx.post(
+                f"{live.url}/api/{kind}", json=body, headers={"Convex-Request-Id": "abc"}
+            ).json()
+            assert answer == {"status": "error", "errorMessage": "[Request ID: abc] Server Error"}

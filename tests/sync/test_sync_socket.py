@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +43,12 @@ class Socket:
     def send(self, type: str, **fields: Any) -> None:
         self.connection.send(json.dumps({"type": type, **fields}))
 
+    def send_together(self, *messages: dict[str, Any]) -> None:
+        """Several messages that arrive in the same instant."""
+        for message in messages:
+            self.connection.protocol.send_text(json.dumps(message).encode())
+        self.connection.socket.sendall(b"".join(self.connection.protocol.data_to_send()))
+
     def receive(self) -> dict[str, Any]:
         message: dict[str, Any] = json.loads(self.connection.recv(timeout=10))
         return message
@@ -76,8 +83,10 @@ def test_one_transition_for_what_arrives_together(served: LiveBackend) -> None:
     with Socket(served) as socket:
         socket.hello(clientTs=0)
         socket.nothing()
-        socket.as_admin()
-        socket.send("ModifyQuerySet", **modify(0, add(0), add(1, "nothing:here")))
+        socket.send_together(
+            {"type": "Authenticate", "baseVersion": 0, "tokenType": "Admin", "value": served.admin_key},
+            {"type": "ModifyQuerySet", **modify(0, add(0), add(1, "nothing:here"))},
+        )
         transition = socket.receive()
         assert transition["startVersion"] == {"querySet": 0, "identity": 0, "ts": "AAAAAAAAAAA="}
         assert transition["endVersion"]["querySet"] == 1 and transition["endVersion"]["identity"] == 1
@@ -100,6 +109,7 @@ def test_a_commit_reaches_its_subscribers(served: LiveBackend) -> None:
     with Socket(served) as socket:
         socket.hello()
         socket.as_admin()
+        assert socket.receive()["endVersion"]["identity"] == 1
         socket.send("ModifyQuerySet", **modify(0, add(0)))
         first = socket.receive()
         change = {"changes": [{"name": "GREETING", "value": "hello"}]}
@@ -238,3 +248,27 @@ def test_a_close_is_answered_at_once(served: LiveBackend) -> None:
         socket.hello()
         socket.connection.close(1000)
         assert socket.connection.protocol.close_rcvd is not None
+
+
+def test_nothing_is_kept_of_clients_that_left(served: LiveBackend) -> None:
+    import gc
+
+    from cvx.backend.sync import SyncDriver
+
+    def drivers() -> int:
+        gc.collect()
+        return sum(isinstance(thing, SyncDriver) for thing in gc.get_objects())
+
+    async def count() -> int:
+        return drivers()
+
+    for _ in range(20):
+        with Socket(served) as socket:
+            socket.hello()
+            socket.as_admin()
+            socket.send("ModifyQuerySet", **modify(0, add(0)))
+            socket.receive()
+    deadline = time.monotonic() + 10
+    while served.run(count) > 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert served.run(count) == 0

@@ -33,7 +33,9 @@ def parse(text: str, *, together: str, alone: str) -> list[Step]:
                 steps.append(step)
             step.comments.append(line)
         elif line.startswith((together, alone)):
-            if step.expected or (step.stimuli and any(each.startswith(alone) for each in (line, step.stimuli[-1]))):
+            if step.expected or (
+                step.stimuli and any(each.startswith(alone) for each in (line, step.stimuli[-1]))
+            ):
                 step = Step()
                 steps.append(step)
             step.stimuli.append(line)

@@ -50,6 +50,18 @@ class Close:
     reason: str = ""
 
 
+def closing_of(error: CvxError) -> Close:
+    """The close frame that tells a client how to treat this failure (values-and-sync.md §4.8)."""
+    reason = error.code.encode()[:123].decode(errors="ignore")
+    if error.kind in ("bad_request", "conflict", "unauthenticated", "auth_update_failed"):
+        return Close(None)
+    if error.kind in ("forbidden", "pagination_limit", "not_found"):
+        return Close(1000, reason)
+    if error.kind == "internal":
+        return Close(1011, "InternalServerError")
+    return Close(1013, reason)
+
+
 # --- what a query or a call came to ------------------------------------------------------------------------
 
 

@@ -52,6 +52,7 @@ from cvx.protocol.sync_events import (
     TokenRefused,
     UpdateImpossible,
     UpdateQueries,
+    closing_of,
 )
 from cvx.protocol.sync_messages import (
     Action,
@@ -501,18 +502,6 @@ class SyncSession:
         if kind in ("bad_request", "conflict", "forbidden", "pagination_limit"):
             self._messages.append(FatalError(f"{error.code}: {error.message}"))
         self.closing = closing_of(error)
-
-
-def closing_of(error: CvxError) -> Close:
-    """The close frame that tells a client how to treat this failure (values-and-sync.md §4.8)."""
-    reason = error.code.encode()[:123].decode(errors="ignore")
-    if error.kind in ("bad_request", "conflict", "unauthenticated", "auth_update_failed"):
-        return Close(None)
-    if error.kind in ("forbidden", "pagination_limit", "not_found"):
-        return Close(1000, reason)
-    if error.kind == "internal":
-        return Close(1011, "InternalServerError")
-    return Close(1013, reason)
 
 
 def _change(query_id: int, result: QueryResult) -> QueryUpdated | QueryFailed:

@@ -76,6 +76,7 @@ class Limits:
     query_cache_bytes_max: int = 100 * MIB
     query_time_validity_s: float = 17.0
     function_log_entries_max: int = 5_000
+    function_log_bytes_max: int = 32 * MIB
     mutation_attempts_max: int = 100
     conflict_hints_max: int = 4_096
     snapshot_attempts_max: int = 3  # Runs whose snapshot grew too old before they came to an end.

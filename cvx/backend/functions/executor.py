@@ -60,7 +60,7 @@ class FunctionExecutor:
     ) -> None:
         self._db = db
         self._limits = limits
-        self.log = FunctionLog(limits.function_log_entries_max, time.time)
+        self.log = FunctionLog(limits.function_log_entries_max, limits.function_log_bytes_max, time.time)
         self.cache = QueryCache(db, limits.query_cache_bytes_max)
         self._texts = TextCache()
         self._code: dict[str, Derived[FunctionRegistry]] = {}

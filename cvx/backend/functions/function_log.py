@@ -58,6 +58,8 @@ class FinishedCall:
     conflict: Conflict | None = None
     environment: str = "isolate"
     position_ms: float = 0.0
+    weight_bytes: int = 0
+    """Roughly what its texts occupy."""
 
     def entry(self, *, structured: bool) -> dict[str, Any]:
         """The `Completion` entry. Log lines are objects for the command line and dashboard, else strings."""
@@ -97,17 +99,25 @@ class FinishedCall:
 
 
 class FunctionLog:
-    """The newest calls. `wall_clock` gives Unix seconds."""
+    """The newest calls, bounded in number and in the text they hold. `wall_clock` gives Unix seconds."""
 
-    def __init__(self, entries_max: int, wall_clock: Callable[[], float]) -> None:
-        self._calls: deque[FinishedCall] = deque(maxlen=entries_max)
+    def __init__(self, entries_max: int, bytes_max: int, wall_clock: Callable[[], float]) -> None:
+        self._calls: deque[FinishedCall] = deque()
+        self._entries_max = entries_max
+        self._bytes_max = bytes_max
+        self._bytes = 0
         self._wall_clock = wall_clock
         self._last_ms = 0.0
         self._waiting: list[asyncio.Future[None]] = []
 
     def record(self, call: FinishedCall) -> None:
         self._last_ms = call.position_ms = max(self._wall_clock() * 1000.0, self._last_ms + _STEP_MS)
-        self._calls.append(call)
+        call.weight_bytes = _weight(call)
+        calls = self._calls
+        calls.append(call)
+        self._bytes += call.weight_bytes
+        while len(calls) > self._entries_max or (self._bytes > self._bytes_max and len(calls) > 1):
+            self._bytes -= calls.popleft().weight_bytes
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             for future in waiting:
@@ -136,6 +146,13 @@ class FunctionLog:
         finally:
             if future in self._waiting:
                 self._waiting.remove(future)
+
+
+def _weight(call: FinishedCall) -> int:
+    size = 0 if call.error is None else len(call.error)
+    for logged in call.log_lines:
+        size += sum(map(len, logged.line.messages))
+    return size
 
 
 def _usage_stats(usage: Usage | None) -> dict[str, float]:

@@ -1,0 +1,103 @@
+"""The ring of finished calls: order, cursors, waiting, bounds, the documented shape."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cvx.backend.functions.function_log import Conflict, FinishedCall, FunctionLog
+from cvx.backend.functions.results import LoggedLine
+from cvx.backend.runner import LogLine
+from cvx.values import FunctionPath
+
+PATH = FunctionPath.parse("messages:send")
+
+
+def call(request_id: str = "r", text: str = "", **more: object) -> FinishedCall:
+    fields: dict[str, object] = {
+        "path": PATH,
+        "kind": "mutation",
+        "caller": "HttpApi",
+        "identity_type": "unknown",
+        "request_id": request_id,
+        "execution_id": "e",
+        "started_s": 1.0,
+        "seconds": 0.5,
+        "user_ms": 2.0,
+        "cached": False,
+        "log_lines": (LoggedLine(LogLine("LOG", (text,), False, 3.0)),) if text else (),
+        "error": None,
+        "return_bytes": 4,
+        "usage": None,
+        **more,
+    }
+    return FinishedCall(**fields)  # type: ignore[arg-type]
+
+
+def test_positions_increase_even_when_the_clock_does_not() -> None:
+    log = FunctionLog(10, 1000, lambda: 1_700_000_000.0)
+    for _ in range(5):
+        log.record(call())
+    calls, cursor = log.calls(0)
+    positions = [one.position_ms for one in calls]
+    assert positions == sorted(set(positions)) and cursor == positions[-1]
+    assert log.calls(positions[2])[0] == calls[3:]
+    assert log.calls(cursor) == ([], cursor)
+
+
+def test_the_oldest_go_first() -> None:
+    log = FunctionLog(3, 1000, lambda: 1.0)
+    for number in range(5):
+        log.record(call(str(number)))
+    assert [one.request_id for one in log.calls(0)[0]] == ["2", "3", "4"]
+
+
+def test_long_texts_push_out_more() -> None:
+    log = FunctionLog(100, 1000, lambda: 1.0)
+    log.record(call("old", "x" * 400))
+    log.record(call("middle", "x" * 400))
+    log.record(call("new", "x" * 700))
+    assert [one.request_id for one in log.calls(0)[0]] == ["new"]
+    log.record(call("huge", "x" * 5000))
+    assert [one.request_id for one in log.calls(0)[0]] == ["huge"]
+
+
+def test_one_request_alone() -> None:
+    log = FunctionLog(10, 1000, lambda: 1.0)
+    for request in ("a", "b", "a"):
+        log.record(call(request))
+    found, cursor = log.calls(0, request_id="a")
+    assert len(found) == 2
+    assert log.calls(cursor, request_id="a")[0] == []
+
+
+def test_waiting_ends_with_the_next_call_or_with_time() -> None:
+    async def main() -> None:
+        log = FunctionLog(10, 1000, lambda: 1.0)
+        await log.wait(0, 0.01)
+        waiting = [asyncio.create_task(log.wait(0, 30)) for _ in range(3)]
+        await asyncio.sleep(0)
+        log.record(call())
+        await asyncio.wait_for(asyncio.gather(*waiting), 1)
+        await asyncio.wait_for(log.wait(0, 30), 1)  # There is one already.
+        assert log._waiting == []
+
+    asyncio.run(main())
+
+
+def test_the_documented_shape() -> None:
+    log = FunctionLog(10, 1000, lambda: 2.0)
+    log.record(call(text="hi", conflict=Conflict("rows", "id", "other:fn", 2), error="Conflict\n"))
+    entry = log.calls(0)[0][0].entry(structured=True)
+    assert entry["kind"] == "Completion" and entry["identifier"] == "messages:send"
+    assert (entry["udfType"], entry["timestamp"], entry["executionTime"]) == ("Mutation", 2.0, 0.5)
+    assert entry["occInfo"] == {
+        "tableName": "rows",
+        "documentId": "id",
+        "writeSource": "other:fn",
+        "componentPath": None,
+        "retryCount": 2,
+    }
+    assert entry["willRetry"] is True
+    assert entry["logLines"] == [{"messages": ["hi"], "isTruncated": False, "timestamp": 3.0, "level": "LOG"}]
+    plain = log.calls(0)[0][0].entry(structured=False)
+    assert plain["logLines"] == ["[LOG] hi"]

@@ -123,6 +123,23 @@ def test_a_change_during_a_build_is_not_lost(root: Path) -> None:
     run(body)
 
 
+def test_what_we_wrote_ourselves_is_no_change(root: Path) -> None:
+    async def body() -> None:
+        own = root / ".env.local"
+        watcher = Watcher(watched(root, own))
+        try:
+            watcher.look()
+            own.write_text("A=1\n")
+            watcher.accept(own)
+            await nothing(watcher)
+            own.write_text("A=22\n")
+            assert await change(watcher) == {own}
+        finally:
+            await watcher.close()
+
+    run(body)
+
+
 def test_a_file_replaced_with_equal_bytes_in_place_counts_by_time(root: Path) -> None:
     async def body() -> None:
         watcher = Watcher(watched(root))

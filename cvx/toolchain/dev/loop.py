@@ -217,6 +217,7 @@ class DevLoop:
         if change.changed:
             self._view.report(Notice(f"Saved {' and '.join(change.changed)} to {change.file.name}"))
             ensure_ignored(self._root, (ENV_LOCAL,))
+            self._watcher.accept(change.file)
 
     async def _disconnect(self) -> None:
         self._client = self._pusher = None

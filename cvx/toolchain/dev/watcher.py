@@ -102,6 +102,14 @@ class Watcher:
         self._picture = {path: state for path, state in merged.items() if state is not None}
         self._watched = watched
 
+    def accept(self, path: Path) -> None:
+        """We have just written this file ourselves: how it is now is how it was."""
+        self._picture.pop(path, None)
+        if path in self._watched.files:
+            with suppress(OSError):
+                status = path.stat()
+                self._picture[path] = (status.st_mtime_ns, status.st_size)
+
     async def changed(self) -> set[Path]:
         """Wait until something differs from the last look; the paths that do."""
         while True:

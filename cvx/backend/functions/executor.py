@@ -85,7 +85,12 @@ class FunctionExecutor:
             code.close()
 
     def registry(self, snapshot: Snapshot, component: str = "") -> FunctionRegistry:
-        """The code of a component at a snapshot."""
+        """The code of a component at a snapshot. Raises CvxError "ComponentPathNotFound"."""
+        if component and component not in snapshot.catalog.components:
+            raise CvxError(
+                "ComponentPathNotFound", f"There is no component '{component}'.",
+                hint="Install it in convex/convex.config.ts and push.", retry_when="files",
+            )  # fmt: skip
         code = self._code.get(component)
         if code is None:
             code = self._code[component] = Derived(self._db, lambda tx: self._texts.load(tx, component))

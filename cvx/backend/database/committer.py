@@ -150,7 +150,8 @@ class Committer:
                 self._in_background(self._queue_again(waiting))
                 continue
             try:
-                prepared = self._prepare(waiting.tx, waiting.turn)
+                self._validate(waiting.tx, waiting.turn)
+                prepared = waiting.tx.writes.at(self._next_ts(), waiting.tx.catalog, waiting.tx.write_source)
             except (
                 Exception
             ) as error:  # edge: one transaction's fault is not that of the others in the batch.
@@ -180,10 +181,8 @@ class Committer:
             if not waiting.ts.done():
                 waiting.ts.set_result(prepared.changes.ts)
 
-    def _prepare(self, tx: Transaction, turn: Turn | None) -> Prepared:
-        self._validate(tx, turn)
-        ts = max(self._clock.now_ns(), self.log.last_ts + 1)
-        return tx.writes.at(ts, tx.catalog, tx.write_source)
+    def _next_ts(self) -> Timestamp:
+        return max(self._clock.now_ns(), self.log.last_ts + 1)
 
     async def _flush_when_free(self) -> None:
         async with self._lock:
@@ -198,9 +197,11 @@ class Committer:
 
     async def _commit_large(self, tx: Transaction, turn: Turn | None) -> Timestamp:
         async with self._lock:
+            self._validate(tx, turn)
+            ts = self._next_ts()
 
             def append() -> Prepared:
-                prepared = self._prepare(tx, turn)
+                prepared = tx.writes.at(ts, tx.catalog, tx.write_source)
                 if prepared.record.revisions:
                     self._store.append(prepared.record)
                 return prepared

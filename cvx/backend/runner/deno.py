@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +51,7 @@ def child_arguments(deno_path: Path, limits: Limits, *, open_realm: bool = False
         "--no-npm",
         "--no-config",
         "--no-lock",
+        "--no-code-cache",
         # V8's compilation cache would keep the sources of past pushes.
         f"--v8-flags=--disallow-code-generation-from-strings,--no-compilation-cache,--max-old-space-size={heap_mb}",
         str(HOST_SCRIPT),
@@ -61,7 +61,6 @@ def child_arguments(deno_path: Path, limits: Limits, *, open_realm: bool = False
 
 def start_child(deno_path: Path, limits: Limits, *, open_realm: bool = False) -> subprocess.Popen[bytes]:
     """Start one. Its stdin, stdout and stderr are pipes of ours."""
-    cache = Path(tempfile.gettempdir()) / f"cvx-deno-{os.getuid()}"
     child = subprocess.Popen(
         child_arguments(deno_path, limits, open_realm=open_realm),
         stdin=subprocess.PIPE,
@@ -73,7 +72,7 @@ def start_child(deno_path: Path, limits: Limits, *, open_realm: bool = False) ->
             "TZ": "UTC",
             "NO_COLOR": "1",
             "DENO_NO_UPDATE_CHECK": "1",
-            "DENO_DIR": str(cache),
+            "DENO_DIR": "/dev/null/none",  # Nothing is cached: measured, it starts no slower.
             "LANG": "C.UTF-8",
         },
         start_new_session=True,  # A Ctrl-C in the terminal is for us to answer, not for the child.

@@ -546,12 +546,13 @@ class Isolate:
             self._ready.exception()
         all_running = list(self.running.values())
         suspects = [r for r in all_running if r.in_child or cause == "memory"]
+        others = len(suspects) > 1 or (cause == "memory" and self.started_calls > 1)  # What earlier calls left.
         for running in all_running:
             suspect = cause != "closed" and running in suspects
             lost = IsolateLost(
                 cause,
                 suspect=suspect,
-                sole=suspect and len(suspects) == 1,
+                sole=suspect and not others,
                 deadline_ms=running.deadline_ms,
             )
             if running.task is not None and not running.task.done():

@@ -291,7 +291,8 @@ class IsolatePool:
             except IsolateLost as lost:
                 if self._closing:
                     raise _stopping() from None
-                if lost.suspect and (lost.cause != "crash" or deaths == most):
+                blame = lost.cause == "timeout" or (lost.cause == "memory" and lost.sole)
+                if lost.suspect and (blame or deaths == most):
                     return self._verdict(lost), False
             finally:
                 self._apart.remove(isolate)
@@ -320,7 +321,7 @@ class IsolatePool:
             except IsolateLost as lost:
                 if self._closing:
                     raise _stopping() from None
-                if lost.suspect and lost.cause in ("timeout", "memory"):
+                if lost.cause == "timeout" and lost.suspect or lost.cause == "memory" and lost.sole:
                     return self._verdict(lost)
             finally:
                 isolate.reserved -= 1

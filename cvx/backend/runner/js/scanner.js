@@ -10,6 +10,10 @@ const REGEX_AFTER = new Set([
   "return", "typeof", "case", "do", "else", "in", "of", "instanceof", "new", "void", "delete", "throw", "yield",
   "await", "extends",
 ]);
+const NOT_NAMES = new Set([
+  "var", "let", "const", "function", "class", "return", "if", "for", "while", "await", "in", "new", "this", "null",
+  "true", "false", "void", "typeof", "throw", "else", "case", "break",
+]);
 const STATEMENT_PAREN = new Set(["if", "while", "for", "with", "switch", "catch"]);
 const IMPORT = /import\s*(?:([\w$]+)\s*(?:,\s*)?)?(?:\*\s*as\s+([\w$]+)\s*)?(?:\{([^}]*)\}\s*)?(?:from\s*)?(?:"([^"\\\n]*)"|'([^'\\\n]*)')\s*;/y;
 const EXPORT = /export\s*\{([^}]*)\}\s*;/y;
@@ -30,6 +34,10 @@ function isExpressionStart(before) {
   return before !== "" && (/^(?:return|typeof|case|in|of|void|delete|throw|yield|await|new|default)$/.test(before)
     || /^[=(,[?:+\-*%&|^!~<>]$/.test(before) || before === "..." || before === "${");
 }
+
+const isDigit = (code) => code >= 48 && code <= 57;
+const isWord = (code) => (code >= 97 && code <= 122) || (code >= 65 && code <= 90) || code === 36 || code === 95
+  || isDigit(code) || (code >= 0x80 && code !== 0xa0 && code !== 0xfeff && code !== 0x2028 && code !== 0x2029);
 
 class Ineligible extends Error {}
 
@@ -194,10 +202,10 @@ function scanTokens(source) {
       open(char);
     } else if (char === ")" || char === "]" || char === "}") {
       close(char);
-    } else if (/[0-9]/.test(char) || (char === "." && /[0-9]/.test(source[at + 1] ?? ""))) {
+    } else if (isDigit(source.charCodeAt(at)) || (char === "." && isDigit(source.charCodeAt(at + 1)))) {
       if (!match(NUMBER)) throw new Ineligible("an unusual number");
       token("0");
-    } else if (/[\w$\u0080-\uffff]/.test(char)) {
+    } else if (isWord(source.charCodeAt(at))) {
       const start = at;
       const word = match(WORD)[0];
       if (previous === "." || previous === "?." || previous === "#") {
@@ -236,13 +244,13 @@ function scanTokens(source) {
       }
       if (word === "class" && previous !== ".") pendingClass = true;
       if (word === "var" || word === "let" || word === "const") declaring = stack.length === 0;
-      const isName = !/^(?:var|let|const|function|class|return|if|for|while|async|await|of|in|new|static|get|set)$/.test(word);
-      if (isName) {
+      if (!NOT_NAMES.has(word)) {
         const parent = stack[stack.length - 1];
         if (parent) parent.names.push(word);
         // A declaration, not the private name of a function or class expression.
         const start = previous === "*" ? beforeThat : beforePrevious;
-        const hoisted = /^(?:function|class|\*)$/.test(previous) && /^(?:|;|\}|async)$/.test(start);
+        const hoisted = (previous === "function" || previous === "class" || previous === "*")
+          && (start === "" || start === ";" || start === "}" || start === "async");
         if (hoisted && !deferred() && stack.length === 0) topLevel.add(word);
         if (declaring && stack.length === 0 && (previous === "var" || previous === "let" || previous === "const" || previous === ",")) {
           topLevel.add(word);
@@ -266,7 +274,7 @@ function scanTokens(source) {
     } else if ((char === "+" || char === "-") && source[at + 1] === char) {
       at += 2;
       token(char + char);
-    } else if (char === "?" && source[at + 1] === "." && !/[0-9]/.test(source[at + 2] ?? "")) {
+    } else if (char === "?" && source[at + 1] === "." && !isDigit(source.charCodeAt(at + 2))) {
       at += 2;
       token("?.");
     } else if (source.startsWith("...", at)) {

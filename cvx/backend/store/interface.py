@@ -31,7 +31,7 @@ class StoredDocument(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One result of a scan: the index key (by id: the internal id), and the document it leads to with its weight and timestamp."""
+    """One result of a scan: the index key (by id: the internal id) and the document it leads to."""
 
     key: bytes
     internal: bytes

@@ -42,7 +42,7 @@ def test_functions_in_source_order_with_their_validators(with_pool: WithPool) ->
         assert json.loads(echo.args_json or "") == {"type": "any"}
         assert get.position is not None
         assert (get.position.path, get.position.start_line) == ("../convex/plain.ts", 8)
-        assert len(result.modules["state.js"].functions) == 10
+        assert len(result.modules["state.js"].functions) == 11
 
     with_pool(body)
 

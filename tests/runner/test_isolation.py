@@ -95,6 +95,15 @@ def test_changed_intrinsics_work_inside_and_are_gone_after(
     with_pool(body)
 
 
+def test_every_shared_object_is_frozen(with_pool: WithPool) -> None:
+    async def body(runner: Runner) -> None:
+        not_frozen = value_of(await runner.query("state:hiddenObjects"))
+        # The last but one is what stands behind the global object: a Proxy that keeps nothing shared.
+        assert not_frozen == [25]
+
+    with_pool(body)
+
+
 def test_only_documented_globals_are_there(with_pool: WithPool) -> None:
     async def body(runner: Runner) -> None:
         assert value_of(await runner.query("surroundings:hiddenGlobals")) == [[], []]

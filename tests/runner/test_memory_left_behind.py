@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 
-from tests.runner.host import Runner, bundle_of, processes_of
+from tests.runner.host import Runner
+from tests.runner.test_faults import PatientHost
 from tests.runner.test_isolation import value_of
 
 pytestmark = pytest.mark.deno
-MIB = 1 << 20
 
 
-def test_a_call_that_fits_alone_is_run_alone(with_pool: Callable[..., None]) -> None:
-    text = "x" * (8 * MIB)
-    source = """
-      const text = "TEXT";
-      const run = async () => JSON.stringify(text.length);
-      export const size = Object.assign(() => {}, { isQuery: true, isPublic: true, invokeQuery: run });
-    """
-
+@pytest.mark.parametrize("earlier_calls", [0, 1])
+def test_only_the_first_call_of_a_child_filled_it(with_pool: Callable[..., None], earlier_calls: int) -> None:
     async def body(runner: Runner) -> None:
-        children = set(processes_of())
-        for n in range(8):  # Code of all of them together is more than a heap holds.
-            bundle = bundle_of(big=f"// {n}\n" + source.replace("TEXT", text))
-            assert value_of(await runner.query("big:size", bundle=bundle)) == 8 * MIB
-        assert children != set(processes_of()), "no child ran out of memory: the test proves nothing"
+        for _ in range(earlier_calls):
+            assert value_of(await runner.query("faults:fine")) == "fine"
+        gate = asyncio.Event()
+        hosts: list[PatientHost] = []
 
-    with_pool(body, runner_heap_bytes_max=48 * MIB)
+        def host() -> PatientHost:
+            hosts.append(PatientHost(gate))
+            return hosts[-1]
+
+        call = asyncio.create_task(runner.mutation("faults:waits", host=host))
+        while not runner.pool._isolates[0].running:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # It waits for its host now.
+        runner.pool._isolates[0].kill("memory")
+        gate.set()
+        outcome = await call
+        if earlier_calls:
+            assert value_of(outcome) == 3
+            assert len(hosts) == 2
+        else:
+            assert outcome.error is not None and outcome.error.kind == "memory"
+
+    with_pool(body)

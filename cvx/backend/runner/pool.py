@@ -321,7 +321,7 @@ class IsolatePool:
             except IsolateLost as lost:
                 if self._closing:
                     raise _stopping() from None
-                if lost.cause == "timeout" and lost.suspect or lost.cause == "memory" and lost.sole:
+                if (lost.cause == "timeout" and lost.suspect) or (lost.cause == "memory" and lost.sole):
                     return self._verdict(lost)
             finally:
                 isolate.reserved -= 1

@@ -95,3 +95,23 @@ export const performanceMarks = query(async () => {
   performance.mark("here");
   return [before, performance.getEntries().length];
 });
+
+// Objects that no global leads to.
+export const hiddenObjects = query(async () => {
+  let site: any = null;
+  const old = Error.prepareStackTrace;
+  Error.prepareStackTrace = (_error, sites) => (site = sites[0]);
+  void new Error("x").stack;
+  Error.prepareStackTrace = old;
+  const prototypeOf = Object.getPrototypeOf;
+  const objects: any[] = [
+    prototypeOf(site), prototypeOf([].values()), prototypeOf(new Map().keys()), prototypeOf(function* () {}),
+    prototypeOf(async function* () {}), prototypeOf(async () => {}), prototypeOf(new Headers().keys()),
+    prototypeOf(new URLSearchParams().keys()), prototypeOf(new FormData().keys()), console.log, fetch, setTimeout,
+    (globalThis as any).Convex, (globalThis as any).Convex.syscall, crypto.subtle, prototypeOf(crypto),
+    prototypeOf(performance), prototypeOf("".matchAll(/a/g)), prototypeOf(prototypeOf([].values())), query, Date.now,
+    new Intl.DateTimeFormat("en").format, prototypeOf(Uint8Array), WebAssembly, Reflect, prototypeOf(globalThis),
+    prototypeOf(new ReadableStream()[Symbol.asyncIterator as keyof ReadableStream] as any ?? {}),
+  ];
+  return objects.map((object, i) => (object === globalThis || Object.isFrozen(object) ? -1 : i)).filter((i) => i >= 0);
+});

@@ -209,7 +209,7 @@ function elapsed(label) {
   return execution.kind === "query" ? 0 : Math.round((realNow() - started) * 10) / 10;
 }
 
-const methods = {
+export const consoleMethods = {
   debug(...args) { addLine("DEBUG", args); },
   info(...args) { addLine("INFO", args); },
   log(...args) { addLine("LOG", args); },
@@ -247,5 +247,5 @@ const methods = {
 
 /** A console of its own for each execution, so that replacing a method stays inside it. */
 export function makeConsole() {
-  return Object.assign({}, methods);
+  return Object.assign({}, consoleMethods);
 }

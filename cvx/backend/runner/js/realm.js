@@ -9,9 +9,9 @@
 // Source: reference/runtime-and-database.md §3.1, §3.2, §3.4.
 
 import { AsyncLocalStorage, AsyncResource } from "node:async_hooks";
-import { currentExecution } from "./state.js";
+import { currentExecution, enter, Execution, leave } from "./state.js";
 import { makeDeterminism, refusal } from "./determinism.js";
-import { makeConsole } from "./console.js";
+import { consoleMethods, makeConsole } from "./console.js";
 import { makeConvex } from "./syscalls.js";
 import { installStackTraces } from "./errors.js";
 
@@ -236,7 +236,7 @@ function installGlobals() {
   for (const prototype of [BigInt, Map, Set, Error, RegExp, Symbol].map((type) => type.prototype)) {
     patchable(prototype, "toJSON");
   }
-  return [...Object.values(values), convex, cryptoParts.subtle, ...language.values()];
+  return [...Object.values(values), convex, cryptoParts.subtle, consoleMethods, ...language.values()];
 }
 
 // ---- hardening
@@ -248,14 +248,25 @@ function hiddenIntrinsics() {
     of(new Map().entries()), of(new Set().entries()), of(""[Symbol.iterator]()), of("".matchAll(/a/g)),
     of(Iterator.from({ next() {} })), of([].values().map((x) => x)), of(new Intl.Segmenter().segment("a")),
     of(new Intl.Segmenter().segment("a")[Symbol.iterator]()), of((async function* () {})()), of((function* () {})()),
-    of(of((async function* () {}).prototype)),
-    (() => { "use strict"; return Object.getOwnPropertyDescriptor(arguments_(), "callee").get; })(),
+    of(of((async function* () {}).prototype)), of(new Headers().entries()), of(new URLSearchParams().entries()),
+    of(new FormData().entries()), of(new ReadableStream()[Symbol.asyncIterator]()), of(callSite()),
+    Object.getOwnPropertyDescriptor(arguments_(), "callee").get,
   ];
 }
 
 function arguments_() {
-  "use strict";
   return arguments;
+}
+
+/** What a program's own Error.prepareStackTrace is given. */
+function callSite() {
+  const execution = new Execution(0, "query");
+  let found = null;
+  execution.prepareStackTrace = (_, sites) => (found = sites[0]);
+  enter(execution);
+  void new Error("seen").stack;
+  leave(execution);
+  return found;
 }
 
 function reachable(roots) {

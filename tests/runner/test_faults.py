@@ -238,7 +238,7 @@ def test_many_pushes_leave_children_no_larger(with_pool: WithPool) -> None:
             runner.bundle = CodeBundle(f"push-{push}", plain.modules)
             assert value_of(await runner.query("faults:fine")) == "fine"
             (isolate,) = runner.pool._isolates
-            sizes.append(len(isolate._bundles))
+            sizes.append(len(isolate._memory._bundles))
         assert max(sizes) <= Limits().runner_bundles_per_child_max
 
         def big(push: int) -> str:

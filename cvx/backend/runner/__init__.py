@@ -1,8 +1,7 @@
-"""The runner room's face: runs functions in Deno children or in this process; knows no database."""
+"""The runner room's face: runs functions in Deno children; knows no database."""
 
 from __future__ import annotations
 
-from cvx.backend.runner.in_process import InProcessRunner, RegisteredFunction
 from cvx.backend.runner.interface import (
     AnalyzedFunction,
     AnalyzedModule,
@@ -25,7 +24,6 @@ from cvx.backend.runner.interface import (
     SyscallFailure,
     SyscallHost,
     SyscallResult,
-    SystemFunction,
 )
 from cvx.backend.runner.pool import IsolatePool
 
@@ -42,17 +40,14 @@ __all__ = [
     "FunctionKind",
     "FunctionOutcome",
     "FunctionRunner",
-    "InProcessRunner",
     "IsolatePool",
     "LogLevel",
     "LogLine",
     "ModuleSource",
     "QueryPage",
-    "RegisteredFunction",
     "SourcePosition",
     "Syscall",
     "SyscallFailure",
     "SyscallHost",
     "SyscallResult",
-    "SystemFunction",
 ]

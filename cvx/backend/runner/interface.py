@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from cvx.values.paths import FunctionPath
@@ -270,7 +270,3 @@ class AnalyzeResult:
     definition_json: str | None = None
     env_read: frozenset[str] = frozenset()
     failures: tuple[AnalyzeFailure, ...] = ()
-
-
-SystemFunction = Callable[[Any, dict[str, Any]], Awaitable[Any]]
-"""A function written in Python: takes a context (the executor's) and decoded arguments, gives a Value."""

@@ -11,28 +11,27 @@ Rule: only the pool decides what happens to calls of a child that died.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import itertools
 import os
 import signal
 import subprocess
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
 from cvx.backend.config import Limits
 from cvx.backend.runner import deno, messages
+from cvx.backend.runner.answers import Answers, Steps, answers
+from cvx.backend.runner.child_memory import ChildMemory
 from cvx.backend.runner.interface import (
     CodeBundle,
     FunctionCall,
     FunctionFailure,
     FunctionOutcome,
     LogLine,
-    QueryPage,
-    Syscall,
     SyscallFailure,
     SyscallHost,
 )
@@ -74,17 +73,6 @@ class Running:
     lost: IsolateLost | None = None
 
 
-@dataclass
-class _Numbered:
-    """Mappings the child knows by number. The caller must not change a mapping it has passed."""
-
-    kept_max: int
-    numbers: dict[bytes, int] = field(default_factory=dict)
-    last: object = None
-    last_number: int = -1
-    counter: itertools.count[int] = field(default_factory=itertools.count)
-
-
 class Isolate:
     """One child. `start`, then `run` and `analyze` as often as wanted, then `close`."""
 
@@ -108,11 +96,7 @@ class Isolate:
         self._unwritten: list[memoryview] = []
         self._flush_planned = False
         self._ids = itertools.count(1)
-        self._bundles: dict[str, CodeBundle] = {}
-        self._sent_sources: dict[str, set[tuple[str, str]]] = {}
-        self._closures: dict[tuple[str, str], frozenset[str]] = {}
-        self._env = _Numbered(limits.runner_environments_per_child_max)
-        self._tables = _Numbered(limits.runner_environments_per_child_max)
+        self._memory = ChildMemory(limits, self._send)
         self._in_child = 0
         self._progress_at = monotonic()
         self._cpu_at_silence: tuple[float, float] | None = None
@@ -168,8 +152,8 @@ class Isolate:
             call.bundle.key,
             call.path.module,
             call.path.export,
-            self._number("env", self._env, call.env),
-            self._number("tables", self._tables, call.tables),
+            self._memory.number("env", call.env, idle=len(self.running) == 1),
+            self._memory.number("tables", call.tables, idle=len(self.running) == 1),
             call.now_ms,
             call.seed.hex(),
             call.import_phase_ms,
@@ -192,7 +176,7 @@ class Isolate:
     ) -> tuple[FunctionOutcome, bool]:
         """Look at one module; the value is JSON as js/analyze.js makes it. Otherwise as `run`."""
         running = self._enter(bundle, path, deadline_ms, None)
-        number = self._number("env", self._env, env)
+        number = self._memory.number("env", env, idle=len(self.running) == 1)
         header = (running.id, mode, bundle.key, path, number, import_ms, seed.hex(), deadline_ms)
         self._send(messages.analyze_message(header))
         return await self._wait(running)
@@ -200,8 +184,7 @@ class Isolate:
     def _enter(self, bundle: CodeBundle, path: str, deadline_ms: float, host: SyscallHost | None) -> Running:
         if self.dead:
             raise IsolateLost("closed", suspect=False, sole=False)
-        if bundle.key not in self._bundles:
-            self._add_bundle(bundle)
+        self._memory.know_bundle(bundle, lambda: {running.bundle for running in self.running.values()})
         self.started_calls += 1
         running = Running(next(self._ids), host, bundle.key, path, deadline_ms, self._loop.create_future())
         self.running[running.id] = running
@@ -219,43 +202,6 @@ class Isolate:
                     self._gave_ball(running)
             if running.task is not None and not running.task.done():
                 running.task.cancel()
-
-    def _number(self, what: str, numbered: _Numbered, mapping: Any) -> int:
-        if mapping is numbered.last:
-            return numbered.last_number
-        content = messages._encode(dict(mapping))
-        number = numbered.numbers.pop(content, None)
-        if number is None:
-            number = next(numbered.counter)
-            self._send(messages.definition_message(what, number, content))
-        numbered.numbers[content] = number  # Most recently used last.
-        numbered.last, numbered.last_number = mapping, number
-        if len(numbered.numbers) > numbered.kept_max and not self.running:
-            old = [numbered.numbers.pop(next(iter(numbered.numbers))) for _ in range(numbered.kept_max // 2)]
-            self._send(messages.unset_message(old, []) if what == "env" else messages.unset_message([], old))
-        return number
-
-    def _add_bundle(self, bundle: CodeBundle) -> None:
-        hashes = {path: m.sha256 for path, m in bundle.modules.items() if m.environment != "node"}
-        self._bundles[bundle.key] = bundle
-        self._send(messages.bundle_message(bundle.key, hashes))
-        excess = len(self._bundles) - self.limits.runner_bundles_per_child_max
-        if excess > 0:
-            in_use = {running.bundle for running in self.running.values()} | {bundle.key}
-            for key in [key for key in self._bundles if key not in in_use][:excess]:
-                self._forget_bundle(key)
-
-    def _forget_bundle(self, key: str) -> None:
-        del self._bundles[key]
-        self._closures = {at: paths for at, paths in self._closures.items() if at[0] != key}
-        self._send(messages.forget_message(key))
-
-    def _send_sources(self, needed: messages.SourcesNeeded) -> None:
-        bundle = self._bundles[needed.bundle]
-        for path in needed.paths:
-            module = bundle.modules[path]
-            self._send(messages.source_message(module.sha256, path, module.source, module.source_map))
-        self._send(messages.sources_sent_message(needed.bundle))
 
     # ---- who has the ball
 
@@ -392,9 +338,9 @@ class Isolate:
                 self._gave_ball(running)
                 self._finish(running, message, payload)
         elif isinstance(message, messages.SourcesNeeded):
-            self._send_sources(message)
+            self._memory.send_sources(message)
         elif isinstance(message, messages.ClosureKnown):
-            self._closures[(message.bundle, message.path)] = frozenset(message.modules)
+            self._memory.learn_closure(message)
         elif isinstance(message, messages.MemoryUsed):
             self.memory_bytes = message.heap + message.external
         elif not self._ready.done():
@@ -422,14 +368,14 @@ class Isolate:
             bool(done.observed & 2),
             frozenset(done.env_read) if isinstance(done.env_read, list) else frozenset(),
             done.user_time_ms,
-            self._closures.get((running.bundle, running.path), frozenset()),
+            self._memory.closure(running.bundle, running.path),
         )
         running.future.set_result((outcome, frozen))
 
     def _answer(
         self, running: Running, host: SyscallHost, asked: messages.SyscallsIssued, payload: list[bytes]
     ) -> None:
-        steps = _answers(host, asked, payload)
+        steps = answers(host, asked, payload)
         try:
             awaitable = next(steps)
         except StopIteration as stop:
@@ -439,7 +385,7 @@ class Isolate:
         else:
             running.task = self._loop.create_task(self._answer_later(running, steps, awaitable))
 
-    async def _answer_later(self, running: Running, steps: _Steps, awaitable: Awaitable[Any]) -> None:
+    async def _answer_later(self, running: Running, steps: Steps, awaitable: Awaitable[Any]) -> None:
         serving.set(self)
         try:
             while True:
@@ -454,16 +400,16 @@ class Isolate:
         except Exception as error:
             self._host_failed(running, error)
 
-    def _answered(self, running: Running, answers: _Answers) -> None:
+    def _answered(self, running: Running, given: Answers) -> None:
         if running.future.done():
             return
-        if isinstance(answers, SyscallFailure):
-            failure = FunctionFailure(answers.message, "", answers.data_json, answers.kind)
+        if isinstance(given, SyscallFailure):
+            failure = FunctionFailure(given.message, "", given.data_json, given.kind)
             running.future.set_result((FunctionOutcome(None, failure, []), False))
         elif running.lost is not None:
             running.future.set_exception(running.lost)
         else:
-            kinds, payload = answers
+            kinds, payload = given
             running.in_child = True
             self._took_ball()
             self._send(messages.results_message(running.id, kinds, payload))
@@ -546,7 +492,9 @@ class Isolate:
             self._ready.exception()
         all_running = list(self.running.values())
         suspects = [r for r in all_running if r.in_child or cause == "memory"]
-        others = len(suspects) > 1 or (cause == "memory" and self.started_calls > 1)  # What earlier calls left.
+        others = len(suspects) > 1 or (
+            cause == "memory" and self.started_calls > 1
+        )  # What earlier calls left.
         for running in all_running:
             suspect = cause != "closed" and running in suspects
             lost = IsolateLost(
@@ -559,82 +507,3 @@ class Isolate:
                 running.lost = lost  # Its host is at work: a failure there may still decide the call.
             elif not running.future.done():
                 running.future.set_exception(lost)
-
-
-_Answers = tuple[list[Any], list[bytes]] | SyscallFailure
-_Steps = Generator[Awaitable[Any], Any, _Answers]
-
-
-def _answers(host: SyscallHost, asked: messages.SyscallsIssued, payload: list[bytes]) -> _Steps:
-    """Ask the host for everything in order. Yields what has to be awaited; returns what to send, or the failure
-    that ends the call."""
-    if not isinstance(asked.closed, int):
-        for query, count, reached_end in asked.closed:
-            host.consumed(query, count, reached_end)
-    kinds: list[Any] = []
-    lines: list[bytes] = []
-    batch: list[Syscall] = []
-    at = 0
-    for op in asked.ops:
-        if isinstance(op, str):
-            batch.append(Syscall(op, payload[at]))
-            at += 1
-            continue
-        if batch:
-            failure = yield from _ask(host, batch, kinds, lines)
-            if failure is not None:
-                return failure
-            batch = []
-        query, want, first = op
-        page = host.next_page(query, payload[at] if first else None, want)
-        at += first
-        if inspect.isawaitable(page):
-            page = yield page
-        failure = _add_page(page, kinds, lines)
-        if failure is not None:
-            return failure
-    if batch:
-        failure = yield from _ask(host, batch, kinds, lines)
-        if failure is not None:
-            return failure
-    return kinds, lines
-
-
-def _ask(
-    host: SyscallHost, batch: list[Syscall], kinds: list[Any], lines: list[bytes]
-) -> Generator[Awaitable[Any], Any, SyscallFailure | None]:
-    results = host.syscalls(batch)
-    if inspect.isawaitable(results):
-        results = yield results
-    if len(results) != len(batch):
-        raise AssertionError(f"a host answered {len(batch)} syscalls with {len(results)} results")
-    for result in results:
-        if isinstance(result, bytes):
-            kinds.append(0)
-            lines.append(result)
-            continue
-        if result.fatal:
-            return result
-        _add_failure(result, kinds, lines)
-    return None
-
-
-def _add_page(
-    page: QueryPage | SyscallFailure, kinds: list[Any], lines: list[bytes]
-) -> SyscallFailure | None:
-    if isinstance(page, SyscallFailure):
-        if page.fatal:
-            return page
-        _add_failure(page, kinds, lines)
-        return None
-    if not page.documents and not page.done:
-        raise AssertionError("a host gave an empty page that is not the last")
-    kinds.append({"p": len(page.documents), "d": 1 if page.done else 0})
-    lines.extend(page.documents)
-    return None
-
-
-def _add_failure(failure: SyscallFailure, kinds: list[Any], lines: list[bytes]) -> None:
-    kinds.append((failure.message, 0 if failure.data_json is None else 1))
-    if failure.data_json is not None:
-        lines.append(failure.data_json)

@@ -380,7 +380,7 @@ class Isolate:
             awaitable = next(steps)
         except StopIteration as stop:
             self._answered(running, stop.value)
-        except Exception as error:  # The host's own exception ends the call and is raised by `run`.
+        except Exception as error:  # edge: the host's own exception ends this call; `run` raises it.
             self._host_failed(running, error)
         else:
             running.task = self._loop.create_task(self._answer_later(running, steps, awaitable))
@@ -389,15 +389,10 @@ class Isolate:
         serving.set(self)
         try:
             while True:
-                try:
-                    result = await awaitable
-                except Exception as error:
-                    awaitable = steps.throw(error)
-                else:
-                    awaitable = steps.send(result)
+                awaitable = steps.send(await awaitable)
         except StopIteration as stop:
             self._answered(running, stop.value)
-        except Exception as error:
+        except Exception as error:  # edge: as in `_answer`.
             self._host_failed(running, error)
 
     def _answered(self, running: Running, given: Answers) -> None:

@@ -67,6 +67,25 @@ def test_each_kind_of_change_is_noticed(root: Path) -> None:
     run(body)
 
 
+def test_a_change_while_the_watches_are_being_made_is_not_lost(root: Path) -> None:
+    """Saved in the moment between the first look and the first notice."""
+
+    async def body() -> None:
+        for number in range(20):
+            watcher = Watcher(watched(root))
+            try:
+                watcher.look()
+                waiting = asyncio.create_task(change(watcher))
+                for _ in range(number % 5):
+                    await asyncio.sleep(0)
+                (root / "convex" / "a.ts").write_text("x" * (number + 20))
+                assert await waiting == {root / "convex" / "a.ts"}
+            finally:
+                await watcher.close()
+
+    run(body)
+
+
 def test_a_new_folder_is_followed(root: Path) -> None:
     async def body() -> None:
         watcher = Watcher(watched(root))

@@ -142,6 +142,9 @@ class Watcher:
     async def _notice(self, folders: frozenset[Path]) -> None:
         from watchfiles import awatch
 
+        # The watches are in place when the loop below first waits. What changed before is found by looking
+        # again then, and what changes from then on is told.
+        asyncio.get_running_loop().call_soon(self._noticed.set)
         with suppress(FileNotFoundError, OSError):
             async for _ in awatch(
                 *folders,

@@ -152,9 +152,7 @@ class Committer:
             try:
                 self._validate(waiting.tx, waiting.turn)
                 prepared = waiting.tx.writes.at(self._next_ts(), waiting.tx.catalog, waiting.tx.write_source)
-            except (
-                Exception
-            ) as error:  # edge: one transaction's fault is not that of the others in the batch.
+            except Exception as error:  # edge: not the fault of the others in the batch.
                 waiting.ts.set_exception(error)
                 continue
             if prepared.record.revisions:

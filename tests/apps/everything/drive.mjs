@@ -2,7 +2,7 @@
 
 import { finish } from "./harness.mjs";
 
-for (const part of ["kinds", "ranges", "filters", "reading", "writing", "nesting", "errors", "determinism", "library"]) {
+for (const part of ["kinds", "ranges", "filters", "reading", "writing", "nesting", "errors", "determinism", "library", "identity"]) {
   const { run } = await import(`./drive/${part}.mjs`);
   await run();
 }

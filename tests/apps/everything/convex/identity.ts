@@ -1,0 +1,3 @@
+import { query } from "./_generated/server";
+
+export const whoami = query({ args: {}, handler: async (ctx) => await ctx.auth.getUserIdentity() });

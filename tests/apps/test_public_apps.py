@@ -15,7 +15,7 @@ from tests.node_env import node, npm_project
 pytestmark = [pytest.mark.deno, pytest.mark.node]
 
 
-@pytest.mark.parametrize("app", ["todo", "tracker", "threads", "shop", "lobby"])
+@pytest.mark.parametrize("app", ["todo", "tracker", "threads", "shop", "lobby", "bank"])
 def test_app(app: str, tmp_path: Path) -> None:
     with running(HERE / app, tmp_path) as (backend, folder):
         print(drive(folder / "drive.mjs", backend))

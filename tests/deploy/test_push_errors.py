@@ -85,11 +85,6 @@ def test_code_that_cannot_be_pushed(tmp_path: Path) -> None:
 
 def test_what_is_not_available_yet_says_so(tmp_path: Path) -> None:
     async def test(client: Client) -> None:
-        body = push_body(BASE)
-        body["appDefinition"]["changedModules"][0] |= {"environment": "node"}
-        refused = await client.refused("/api/deploy2/start_push", body)
-        assert refused["code"] == "NodeActionsNotSupported"
-        assert "not available yet" in refused["message"]
         definition = push_body(BASE)["appDefinition"]["changedModules"][0]
         component = {
             "definitionPath": "../comp", "definition": definition, "dependencies": [], "schema": None,

@@ -122,7 +122,14 @@ def set_udf_config(
     ns, seed = from_json(config.import_phase_unix_timestamp), from_json(config.import_phase_rng_seed)
     if type(ns) is not int or type(seed) is not bytes:
         raise push_error("InvalidPush", "The push has no import phase.", hint="Push again.")
-    new = UdfConfig(config.server_version, ns / 1e6, seed, package.functions, package.node_version)
+    new = UdfConfig(
+        server_version=config.server_version,
+        import_phase_ms=ns / 1e6,
+        import_seed=seed,
+        functions_dir=package.functions,
+        node_version=package.node_version,
+        node_dependencies=tuple((item.name, item.version) for item in package.node_dependencies),
+    )
     deployment.set_udf_config(tx, new)
     if old.server_version is None or old.server_version == config.server_version:
         return None

@@ -21,6 +21,7 @@ from cvx.backend.config import Limits
 from cvx.backend.deploy.auth_config import auth_providers
 from cvx.backend.deploy.crons import named_cron_specs
 from cvx.backend.deploy.errors import as_push_error, push_error
+from cvx.backend.deploy.node_exports import node_module
 from cvx.backend.runner import (
     AnalyzedFunction,
     AnalyzedModule,
@@ -120,28 +121,14 @@ def check_supported(request: StartPushRequest) -> None:
         )
     for module in request.app_definition.modules:
         check_environment(module.path, module.environment)
-    if request.node_dependencies:
-        names = ", ".join(item.name for item in request.node_dependencies)
-        raise push_error(
-            "NodeActionsNotSupported",
-            f'External packages for "use node" modules are not available yet in this backend: {names}.',
-            hint="Remove node.externalPackages from convex.json.",
-        )
 
 
 def check_environment(path: str, environment: str) -> None:
-    """Refuse a module that wants Node."""
-    if environment != "node":
-        return
-    if path in NEVER_NODE:
+    """Refuse a module that wants Node and may not."""
+    if environment == "node" and path in NEVER_NODE:
         raise push_error(
             "InvalidModules", f'{path} cannot be a "use node" module.', hint='Remove "use node".'
         )
-    raise push_error(
-        "NodeActionsNotSupported",
-        f'"use node" modules are not available yet in this backend: {path}.',
-        hint='Remove "use node" from the file if it needs no Node API.',
-    )
 
 
 def check_sources(sources: Mapping[str, ModuleSource], limits: Limits) -> None:
@@ -176,7 +163,7 @@ async def analyze(
     known: Mapping[str, AnalyzedModuleJson],
     limits: Limits,
 ) -> Analysis:
-    """Import everything once and say what it declares.
+    """Import everything once, "use node" modules excepted, and say what it declares.
 
     `sources` are all modules of the app, unchanged ones included; `environment` all variables, built-in ones
     included; `known` is what some modules are known to declare. Raises CvxError with the codes of §2.10.
@@ -185,10 +172,12 @@ async def analyze(
     app = request.app_definition
     result = await _imported(runner, request, sources, environment, phase, known)
     _raise_failures(result, sources)
-    modules = {
-        path: known[path] if path in known else _module_json(result.modules.get(path), path)
-        for path in sorted(sources)
+    modules = _node_modules(sources, known) | {
+        path: _module_json(result.modules.get(path), path)
+        for path, source in sources.items()
+        if path not in known and source.environment != "node"
     }
+    modules = dict(sorted((modules | {path: known[path] for path in sources if path in known}).items()))
     _check_cron_targets(modules)
     try:
         schema = None if result.schema_json is None else parse_schema(result.schema_json)
@@ -263,7 +252,10 @@ async def _imported(
     entries = tuple(
         path
         for path in sorted(sources)
-        if not path.startswith(CHUNKS) and path != AUTH_CONFIG_PATH and path not in known
+        if not path.startswith(CHUNKS)
+        and path != AUTH_CONFIG_PATH
+        and path not in known
+        and sources[path].environment != "node"
     )
     schema, definition = request.app_definition.schema, request.app_definition.definition
     return await runner.analyze(
@@ -294,6 +286,22 @@ def _raise_failures(result: AnalyzeResult, sources: Mapping[str, ModuleSource]) 
         )
     needs_variable = first.code == "AuthConfigMissingEnvironmentVariable"
     raise push_error(first.code, first.message, retry_when="env" if needs_variable else "files")
+
+
+def _node_modules(
+    sources: Mapping[str, ModuleSource], known: Collection[str]
+) -> dict[str, AnalyzedModuleJson]:
+    """What "use node" modules export: read, not run. A name that could never be called is left out."""
+    paths = [path for path, source in sources.items() if source.environment == "node"]
+    if all(path in known for path in paths):
+        return {}
+    texts = {path: sources[path].source.decode() for path in paths}
+    found = {}
+    for path in paths:
+        module = AnalyzedModuleJson(functions=[]) if path.startswith(CHUNKS) else node_module(path, texts)
+        callable_ones = [function for function in module.functions if is_identifier(function.name)]
+        found[path] = AnalyzedModuleJson(functions=callable_ones)
+    return found
 
 
 def _module_json(module: AnalyzedModule | None, path: str) -> AnalyzedModuleJson:

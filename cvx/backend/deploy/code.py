@@ -24,6 +24,7 @@ from cvx.protocol.push import (
     EvaluatedDefinition,
     ModuleDiff,
     ModuleHash,
+    NodeDependency,
     StartPushRequest,
     StartPushResponse,
 )
@@ -38,6 +39,7 @@ class CodePackage(msgspec.Struct, rename="camel", frozen=True):
     modules: list[ModuleHash]
     functions: str
     node_version: str | None = None
+    node_dependencies: list[NodeDependency] = []
 
 
 def sources_of(request: StartPushRequest, deployed: Mapping[str, ModuleSource]) -> dict[str, ModuleSource]:
@@ -101,7 +103,7 @@ def package_of(request: StartPushRequest, analysis: Analysis) -> CodePackage:
         ModuleHash(path=path, environment=source.environment, sha256=source.sha256)  # type: ignore[arg-type]
         for path, source in sorted(analysis.sources.items())
     ]
-    return CodePackage(listed, request.functions, request.node_version)
+    return CodePackage(listed, request.functions, request.node_version, request.node_dependencies)
 
 
 def returned_package(push: StartPushResponse) -> CodePackage:

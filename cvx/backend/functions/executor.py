@@ -28,7 +28,7 @@ from cvx.backend.functions.environment import load_environment
 from cvx.backend.functions.execution import Execution
 from cvx.backend.functions.expiry import keep_forgetting
 from cvx.backend.functions.function_log import FunctionLog
-from cvx.backend.functions.module_loader import FunctionRegistry, TextCache
+from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction, TextCache
 from cvx.backend.functions.mutations import MutationRequest, MutationRunner, Session
 from cvx.backend.functions.queries import QueryRequest, QueryRunner
 from cvx.backend.functions.query_cache import QueryCache, QueryEntry
@@ -171,7 +171,7 @@ class FunctionExecutor:
                 args, canonical = parse_args(path, args_json, self._limits)
                 found = None if path.is_system else self.registry(snapshot, path.component).find(path)
                 function = check_callable(
-                    found, path, "action", public=public, internal_allowed=identity.is_admin
+                    found, path, "action", public=public, internal_allowed=identity.is_admin or _unread(found)
                 )
                 tables = snapshot.catalog.table_names(path.component)
                 check_args(function, args, canonical, tables, self._limits)
@@ -212,7 +212,8 @@ class FunctionExecutor:
         if not path.is_system:
             with self._db.snapshot() as snapshot:
                 function = self.registry(snapshot, path.component).find(path)
-            if function is None or (function.visibility != "public" and not identity.is_admin):
+            allowed = identity.is_admin or _unread(function)
+            if function is None or (function.visibility != "public" and not allowed):
                 failure = self._execution.refusal(not_found(path, public=False))
                 return CallResult(None, failure, [], None, request_id)
             kind = function.kind
@@ -241,3 +242,8 @@ class FunctionExecutor:
             request_id or new_request_id(),
             redacted=self._execution.redacted,
         )
+
+
+def _unread(function: LoadedFunction | None) -> bool:
+    """Whether it is not known if a function is public: a "use node" module says so only when it runs."""
+    return function is not None and function.environment == "node" and function.visibility is None

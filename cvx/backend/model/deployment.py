@@ -45,6 +45,8 @@ class UdfConfig:
     import_seed: bytes
     functions_dir: str = "convex/"
     node_version: str | None = None
+    node_dependencies: tuple[tuple[str, str], ...] = ()
+    """Packages, with their versions, that "use node" modules import and the bundle leaves out."""
 
 
 NO_UDF_CONFIG = UdfConfig(None, 0.0, bytes(32))
@@ -83,6 +85,9 @@ def udf_config(tx: Transaction) -> UdfConfig:
         import_seed=stored["importSeed"],
         functions_dir=stored["functionsDir"],
         node_version=stored["nodeVersion"],
+        node_dependencies=tuple(
+            (item["name"], item["version"]) for item in stored.get("nodeDependencies", ())
+        ),
     )
 
 
@@ -93,6 +98,9 @@ def set_udf_config(tx: Transaction, config: UdfConfig) -> None:
         "importSeed": config.import_seed,
         "functionsDir": config.functions_dir,
         "nodeVersion": config.node_version,
+        "nodeDependencies": [
+            {"name": name, "version": version} for name, version in config.node_dependencies
+        ],
     }
     _set(tx, "udfConfig", fields)
 

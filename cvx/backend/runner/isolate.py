@@ -498,7 +498,7 @@ class Isolate:
                 sole=suspect and not others,
                 deadline_ms=running.deadline_ms,
             )
-            if running.task is not None and not running.task.done():
+            if cause != "closed" and running.task is not None and not running.task.done():
                 running.lost = lost  # Its host is at work: a failure there may still decide the call.
             elif not running.future.done():
                 running.future.set_exception(lost)

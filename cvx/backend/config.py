@@ -94,6 +94,7 @@ class Limits:
     runner_calls_waiting_max: int = 10_000
     runner_bundles_per_child_max: int = 8
     runner_environments_per_child_max: int = 16
+    runner_early_writes_max: int = 16  # Settled before they are sent, in one execution; 0: none.
     runner_frame_bytes_max: int = 512 * MIB
     runner_restarts_max: int = 3
     runner_suspects_max: int = 2  # Run alone at once, after their child died.

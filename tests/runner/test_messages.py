@@ -41,11 +41,19 @@ def test_each_message_takes_its_own_payload_lines() -> None:
             b'["d",3,0.5,0,0,0,0,["Uncaught E","","user",1,0]]',
             b'{"data":1}',
             b'["c","key","a.js",["a.js"]]',
+            b'["s",4,["1.0/get"],0,["1.0/remove","1.0/replace"]]',
+            b"{}",
+            b"[]",
+            b"5",
+            b'["d",5,0.5,0,0,0,0,0,["1.0/remove"]]',
+            b"{}",
+            b"null",
         ]
     )
     found = list(messages.decode(lines_of(frame)))
     kinds = [type(message).__name__ for message, _ in found]
-    assert kinds == ["SyscallsIssued", "Done", "Done", "ClosureKnown"]
+    assert kinds == ["SyscallsIssued", "Done", "Done", "ClosureKnown", "SyscallsIssued", "Done"]
+    assert found[4][1] == [b"{}", b"[]", b"5"] and found[5][1] == [b"{}", b"null"]
     assert found[0][1] == [b'{"id":"a"}', b'{"query":1}']
     done = found[1][0]
     assert isinstance(done, messages.Done)

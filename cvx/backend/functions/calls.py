@@ -140,8 +140,10 @@ async def run_function(
     environment: EnvironmentSnapshot,
     tx: Transaction,
     host_factory: Callable[[], SyscallHost],
+    *,
+    early_writes_max: int = 0,
 ) -> FunctionOutcome:
-    """Run one function to its end on the runner."""
+    """Run one function to its end on the runner. Early writes are for functions whose transaction is theirs alone."""
     snapshot = tx.snapshot
     call = FunctionCall(
         bundle=registry.bundle,
@@ -156,6 +158,7 @@ async def run_function(
         import_phase_ms=environment.import_phase_ms,
         import_seed=environment.import_seed,
         deadline_ms=services.limits.function_user_time_s * 1000.0,
+        early_writes_max=early_writes_max,
     )
     return await services.runner.run(call, host_factory)
 

@@ -57,8 +57,17 @@ class Execution:
             started = True
             return FunctionHost(current, function, 0)
 
+        early_writes_max = self.services.limits.runner_early_writes_max if function.kind == "mutation" else 0
         outcome = await run_function(
-            self.services, function, registry, args_json, call.seed, call.environment, call.tx, make_host
+            self.services,
+            function,
+            registry,
+            args_json,
+            call.seed,
+            call.environment,
+            call.tx,
+            make_host,
+            early_writes_max=early_writes_max,
         )
         current.absorb(outcome, registry)
         return current, outcome

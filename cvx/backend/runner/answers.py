@@ -6,6 +6,7 @@ that answers at once is never waited for.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Generator
 from typing import Any
@@ -50,6 +51,19 @@ def answers(host: SyscallHost, asked: messages.SyscallsIssued, payload: list[byt
         if failure is not None:
             return failure
     return kinds, lines
+
+
+def writes_stand(host: SyscallHost, names: list[str], arguments: list[bytes]) -> bool:
+    """Whether the host accepts, at once, writes that user code was already told are done."""
+    for name, line in zip(names, arguments, strict=True):
+        # One by one: what is behind a refusal might never have been asked for.
+        results = host.syscalls([Syscall(name, line)])
+        if inspect.isawaitable(results):
+            asyncio.ensure_future(results).cancel()
+            return False
+        if not isinstance(results[0], bytes):
+            return False
+    return True
 
 
 def _ask(

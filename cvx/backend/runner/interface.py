@@ -57,6 +57,11 @@ class FunctionCall:
     The mappings must not change once passed.
     `snapshot_ts` is in nanoseconds, `now_ms` and `import_phase_ms` in milliseconds since the epoch. `seed` and
     `import_seed` are 32 bytes. `deadline_ms` counts user time only: the clock stands while the host works.
+
+    Up to `early_writes_max` writes without a result (patch, replace, delete) may be outstanding that user code was
+    told are done before the host was asked. The host is asked in the same order as ever; when it refuses one, or does
+    not answer at once, the attempt is thrown away and the call runs again, with none. So the host of a thrown-away
+    attempt must leave nothing behind: only a call that has a transaction to itself may have any.
     """
 
     bundle: CodeBundle
@@ -72,6 +77,7 @@ class FunctionCall:
     import_seed: bytes
     deadline_ms: float = 1000.0
     component_args: bytes | None = None
+    early_writes_max: int = 0
 
 
 @dataclass(frozen=True)

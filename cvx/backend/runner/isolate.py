@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from cvx.backend.config import Limits
 from cvx.backend.runner import deno, messages
-from cvx.backend.runner.answers import Answers, Steps, answers
+from cvx.backend.runner.answers import Answers, Steps, answers, writes_stand
 from cvx.backend.runner.child_memory import ChildMemory
 from cvx.backend.runner.interface import (
     CodeBundle,
@@ -58,6 +58,10 @@ class IsolateLost(Exception):
         self.sole = sole
 
 
+class EarlyWriteRefused(Exception):
+    """User code was told that a write is done, and the host refuses it: nothing of this attempt counts."""
+
+
 @dataclass(eq=False)
 class Running:
     """One execution in the child. `in_child`: it has a message of ours that it has not answered yet."""
@@ -68,6 +72,7 @@ class Running:
     path: str
     deadline_ms: float
     future: asyncio.Future[tuple[FunctionOutcome, bool]]
+    early_writes: bool = False
     in_child: bool = True
     task: asyncio.Task[None] | None = None
     lost: IsolateLost | None = None
@@ -143,9 +148,10 @@ class Isolate:
     async def run(self, call: FunctionCall, host: SyscallHost) -> tuple[FunctionOutcome, bool]:
         """The outcome, and whether it failed because it tried to change the shared realm.
 
-        Raises IsolateLost, and whatever the host raises.
+        Raises IsolateLost, EarlyWriteRefused, and whatever the host raises.
         """
         running = self._enter(call.bundle, call.path.module, call.deadline_ms, host)
+        running.early_writes = call.early_writes_max > 0
         header = (
             running.id,
             call.kind,
@@ -160,6 +166,7 @@ class Isolate:
             call.import_seed.hex(),
             str(call.snapshot_ts),
             call.deadline_ms,
+            call.early_writes_max,
         )
         self._send(messages.call_message(header, call.args_json, call.component_args))
         return await self._wait(running)
@@ -331,12 +338,18 @@ class Isolate:
             running = self.running.get(message.id)
             if running is not None and running.host is not None:
                 self._gave_ball(running)
-                self._answer(running, running.host, message, payload)
+                if isinstance(message.early, int):
+                    self._answer(running, running.host, message, payload)
+                elif self._early_writes_stand(running, message.early, payload):
+                    self._answer(running, running.host, message, payload[len(message.early) :])
         elif isinstance(message, messages.Done):
             running = self.running.pop(message.id, None)
             if running is not None:
                 self._gave_ball(running)
-                self._finish(running, message, payload)
+                if isinstance(message.early, int):
+                    self._finish(running, message, payload)
+                elif self._early_writes_stand(running, message.early, payload):
+                    self._finish(running, message, payload[len(message.early) :])
         elif isinstance(message, messages.SourcesNeeded):
             self._memory.send_sources(message)
         elif isinstance(message, messages.ClosureKnown):
@@ -345,6 +358,19 @@ class Isolate:
             self.memory_bytes = message.heap + message.external
         elif not self._ready.done():
             self._ready.set_result(None)
+
+    def _early_writes_stand(self, running: Running, names: list[str], payload: list[bytes]) -> bool:
+        """Do the writes that were settled early, before what they travelled with. If one fails, the attempt does."""
+        if running.future.done() or running.host is None:
+            return False
+        try:
+            stand = writes_stand(running.host, names, payload[: len(names)])
+        except Exception as error:  # edge: as in `_answer`.
+            self._host_failed(running, error)
+            return False
+        if not stand:
+            running.future.set_exception(EarlyWriteRefused())
+        return stand
 
     def _finish(self, running: Running, done: messages.Done, payload: list[bytes]) -> None:
         if running.future.done():
@@ -495,7 +521,8 @@ class Isolate:
             lost = IsolateLost(
                 cause,
                 suspect=suspect,
-                sole=suspect and not others,
+                # A refused early write would have kept it from getting there: nothing is proved.
+                sole=suspect and not others and not running.early_writes,
                 deadline_ms=running.deadline_ms,
             )
             if cause != "closed" and running.task is not None and not running.task.done():

@@ -31,16 +31,19 @@ class Hello(msgspec.Struct, array_like=True, tag="hello", frozen=True):
 class SyscallsIssued(msgspec.Struct, array_like=True, tag="s", frozen=True):
     """An execution asks. `ops`: a name (its arguments are one payload line), or [query, want, first] for the
     next page of a query (when first is 1, the query's arguments are one payload line). `closed`: what was read of
-    queries that ended since."""
+    queries that ended since. `early`: names of writes that user code was already told are done; they come before
+    everything else, also in the payload, and are not answered."""
 
     id: int
     ops: list[str | tuple[int, int, int]]
     closed: ClosedStreams | int
+    early: list[str] | int = 0
 
 
 class Done(msgspec.Struct, array_like=True, tag="d", frozen=True):
     """An execution has ended. `observed`: 1 time, 2 randomness. `error`: message, frames, kind, whether a payload
-    line with data follows, whether it tried to change the shared realm. Without error the value follows."""
+    line with data follows, whether it tried to change the shared realm. Without error the value follows. `early` as in
+    SyscallsIssued."""
 
     id: int
     user_time_ms: float
@@ -49,6 +52,7 @@ class Done(msgspec.Struct, array_like=True, tag="d", frozen=True):
     closed: ClosedStreams | int
     lines: list[tuple[str, list[str], bool, float]] | int
     error: tuple[str, str, str, int, int] | int
+    early: list[str] | int = 0
 
 
 class SourcesNeeded(msgspec.Struct, array_like=True, tag="n", frozen=True):
@@ -127,9 +131,11 @@ def decode(lines: list[bytes]) -> Iterator[tuple[ChildMessage, list[bytes]]]:
 
 def _payload_lines(message: ChildMessage) -> int:
     if isinstance(message, SyscallsIssued):
-        return sum(1 if isinstance(op, str) else op[2] for op in message.ops)
+        own = sum(1 if isinstance(op, str) else op[2] for op in message.ops)
+        return own if isinstance(message.early, int) else own + len(message.early)
     if isinstance(message, Done):
-        return message.error[3] if isinstance(message.error, tuple) else 1
+        own = message.error[3] if isinstance(message.error, tuple) else 1
+        return own if isinstance(message.early, int) else own + len(message.early)
     return 0
 
 

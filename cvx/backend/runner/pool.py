@@ -5,7 +5,8 @@ warm). A child that dies takes only the guilty call with it: every other call in
 beginning with a fresh host, innocents in the pool, suspects one to a child, where a second death proves it.
 
 A call that fails because it tried to change what executions share (a patched prototype) is run again in a child
-with an open realm, which runs one call at a time and puts everything back after it.
+with an open realm, which runs one call at a time and puts everything back after it. A call whose early writes do not
+stand runs again without any, as does every call that is started again.
 
 Source: reference/runtime-and-database.md §3.3, §13.
 """
@@ -16,6 +17,7 @@ import asyncio
 import itertools
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -32,7 +34,7 @@ from cvx.backend.runner.interface import (
     FunctionOutcome,
     SyscallHost,
 )
-from cvx.backend.runner.isolate import Isolate, IsolateLost, serving
+from cvx.backend.runner.isolate import EarlyWriteRefused, Isolate, IsolateLost, serving
 from cvx.errors import CvxError
 from cvx.values import FunctionPath
 
@@ -239,14 +241,22 @@ class IsolatePool:
     async def run(self, call: FunctionCall, host_factory: Callable[[], SyscallHost]) -> FunctionOutcome:
         """See FunctionRunner.run."""
         needs = (call.bundle.key, call.path)
+        strict = replace(call, early_writes_max=0) if call.early_writes_max else call
         if needs not in self._needs_open_realm:
-            outcome, frozen = await self._run_hardened(lambda isolate: isolate.run(call, host_factory()))
+            following = call
+
+            def attempt(isolate: Isolate) -> Awaitable[tuple[FunctionOutcome, bool]]:
+                nonlocal following
+                current, following = following, strict  # Only the first attempt settles writes early.
+                return isolate.run(current, host_factory())
+
+            outcome, frozen = await self._run_hardened(attempt)
             if not frozen:
                 return outcome
             self._needs_open_realm[needs] = None
             if len(self._needs_open_realm) > self._limits.runner_open_realm_functions_max:
                 self._needs_open_realm.popitem(last=False)
-        return await self._run_open(lambda isolate: isolate.run(call, host_factory()))
+        return await self._run_open(lambda isolate: isolate.run(strict, host_factory()))
 
     async def _run_hardened(self, attempt: _Attempt) -> tuple[FunctionOutcome, bool]:
         deaths = 0
@@ -254,6 +264,8 @@ class IsolatePool:
             isolate = await self._checkout()
             try:
                 return await attempt(isolate)
+            except EarlyWriteRefused:
+                continue
             except IsolateLost as lost:
                 if self._closing:
                     raise _stopping() from None

@@ -8,7 +8,7 @@
 
 import { closureOf, addBundle, addSource, forgetBundle, instantiate, ModuleError, moduleRecordsMade, setRealm, setSharing } from "./modules.js";
 import { enter, Execution, leave, PHASE_OVER, PHASE_RUN, currentExecution } from "./state.js";
-import { closeAllStreams, Page, receive, Rejection, setAttention, settleBatch, takeUnsent } from "./syscalls.js";
+import { answerWritesEarly, closeAllStreams, Page, receive, Rejection, setAttention, settleBatch, takeEarly, takeUnsent } from "./syscalls.js";
 import { failureOf, isFrozenRealmError } from "./errors.js";
 import { describe } from "./analyze.js";
 import { rememberRealm, takeOver } from "./realm.js";
@@ -119,7 +119,7 @@ function deliver(execution, step) {
   try {
     step(execution);
     core.runMicrotasks();
-    while (execution.settled !== 2 && execution.fatal === null && settleBatch(execution)) {
+    while (execution.settled !== 2 && execution.fatal === null && settleNext(execution)) {
       core.runMicrotasks();
       if (realNow() - before > execution.deadline) break;
     }
@@ -131,6 +131,10 @@ function deliver(execution, step) {
   delivering = null;
   execution.userTime += realNow() - before;
   look(execution);
+}
+
+function settleNext(execution) {
+  return settleBatch(execution) || (answerWritesEarly(execution) && settleBatch(execution));
 }
 
 /** Decide what comes next for an execution that stands still. */
@@ -150,7 +154,8 @@ function look(execution) {
   if (unsent !== null) {
     const closed = execution.closedStreams ?? 0;
     execution.closedStreams = null;
-    return send(["s", execution.id, unsent.headers, closed], unsent.lines);
+    const early = takeEarly(execution, unsent.lines);
+    return send(["s", execution.id, unsent.headers, closed, early], unsent.lines);
   }
   if (execution.head < execution.ops.length) return deliver(execution, () => {});
   if (core.eventLoopHasMoreWork()) {
@@ -192,8 +197,9 @@ function finish(execution, failure) {
   const observed = (execution.observedTime ? 1 : 0) | (execution.observedRandom ? 2 : 0);
   const closed = execution.closedStreams ?? 0;
   const env = execution.envRead === null ? 0 : [...execution.envRead];
+  const early = takeEarly(execution, lines);
   const time = Math.round(execution.userTime * 1000) / 1000;
-  send(["d", execution.id, time, observed, env, closed, execution.lines ?? 0, error], lines);
+  send(["d", execution.id, time, observed, env, closed, execution.lines ?? 0, error, early], lines);
   if (++finished % REPORT_MEMORY_EVERY === 0 || moduleRecordsMade() - recordsReported > REPORT_RECORDS_EVERY) {
     recordsReported = moduleRecordsMade();
     const memory = memoryUsage();
@@ -303,7 +309,7 @@ function analyze(execution, closure) {
 const handlers = {
   // A call: its header holds all but the arguments.
   call(header, line) {
-    const [, id, kind, bundle, path, name, env, tables, now, seed, importNow, importSeed, snapshotTs, deadline, componentArgs] = header;
+    const [, id, kind, bundle, path, name, env, tables, now, seed, importNow, importSeed, snapshotTs, deadline, earlyMax, componentArgs] = header;
     const execution = new Execution(id, kind);
     execution.bundle = bundle;
     execution.path = path;
@@ -317,6 +323,7 @@ const handlers = {
     execution.importSeed = importSeed;
     execution.snapshotTs = snapshotTs;
     execution.deadline = deadline;
+    execution.earlyMax = earlyMax;
     execution.componentArgs = componentArgs ? line() : null;
     executions.set(id, execution);
     start(execution);

@@ -57,6 +57,8 @@ export class Execution {
     this.head = 0; // ops before it are settled
     this.unsent = 0; // ops from here on have not been sent
     this.sent = null; // what the parent is working on, in order
+    this.early = []; // writes that were answered before they were sent
+    this.earlyMax = 0;
     this.streams = [];
     this.closedStreams = null; // [id, count, reachedEnd] not yet reported
 

@@ -2,7 +2,8 @@
 //
 // Synchronous syscalls are answered here: the parent cannot be asked while user code stands on the stack. The
 // asynchronous ones are queued in the order issued, sent together once microtasks have drained, and settled
-// strictly in that order. A streamed query is read ahead in growing pages; what user code really took from each is
+// strictly in that order. Writes without a result are settled before they are sent, where the call allows it, and
+// travel in front of what has to be sent next (docs/adr/0008). A streamed query is read ahead in growing pages; what user code really took from each is
 // counted, so that the parent can trim what it noted as read.
 // Source: reference/runtime-and-database.md §1.1–§1.3, §1.7, §2.5.
 
@@ -249,6 +250,36 @@ export function receive(execution, answers) {
       target.done = answer.done;
     }
   }
+}
+
+const WRITES_WITHOUT_RESULT = new Set(["1.0/shallowMerge", "1.0/replace", "1.0/remove"]);
+
+/**
+ * Answer all that is queued without asking the parent: only when it is nothing but writes without a result, and not
+ * too many of them are outstanding. False when the parent has to be asked. Should it refuse one later, the call starts
+ * again from its beginning, without this.
+ */
+export function answerWritesEarly(execution) {
+  const { ops, head, early } = execution;
+  const count = ops.length - head;
+  if (count === 0 || early.length + count > execution.earlyMax || execution.sent !== null) return false;
+  for (let i = head; i < ops.length; i++) {
+    if (ops[i].answer !== undefined || !WRITES_WITHOUT_RESULT.has(ops[i].name)) return false;
+  }
+  for (let i = head; i < ops.length; i++) {
+    ops[i].answer = "null";
+    early.push(ops[i]);
+  }
+  return true;
+}
+
+/** The names of the writes that were answered early and not sent yet, or 0. Their arguments go in front of `lines`. */
+export function takeEarly(execution, lines) {
+  const { early } = execution;
+  if (early.length === 0) return 0;
+  execution.early = [];
+  lines.unshift(...early.map((op) => op.args));
+  return early.map((op) => op.name);
 }
 
 function isBatchable(op) {

@@ -243,6 +243,32 @@ def test_a_full_disk_refuses_a_whole_batch_and_nothing_remembers_it(tmp_path: Pa
     with_database(tmp_path, body)
 
 
+def test_whatever_an_append_fails_with_nobody_waits_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(db: Database) -> None:
+        (id,) = await add(db, "rows", {"n": 0.0})
+
+        def no_more_files(records: object) -> None:
+            raise OSError("too many open files")
+
+        async def one(n: int) -> None:
+            tx = db.begin(None)
+            tx.patch(id, {"n": -1.0}) if n == 0 else tx.insert("rows", {"n": float(n)})
+            await db.commit(tx)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(db._store, "append_many", no_more_files)
+            answers = await asyncio.gather(*(one(n) for n in range(4)), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [OSError] * 4
+        tx = db.begin(None)
+        assert tx.count("rows") == 1
+        tx.patch(id, {"n": 5.0})
+        await db.commit(tx)
+
+    with_database(tmp_path, body, seconds=10.0)
+
+
 # ------------------------------------------------------------------------------------------------- background
 
 
@@ -444,6 +470,42 @@ def test_snapshots_can_be_pinned_for_a_while(tmp_path: Path) -> None:
         await asyncio.sleep(0.6)
         with pytest.raises(CvxError):
             db.snapshot_at(ts)
+
+    with_database(tmp_path, body, limits)
+
+
+def test_pinning_again_counts_from_then(tmp_path: Path) -> None:
+    limits = Limits(snapshot_age_s=0.1, pinned_snapshot_s=0.4, retention_interval_s=0.05)
+
+    async def body(db: Database) -> None:
+        (id,) = await add(db, "rows", {"n": 1.0})
+        ts = db.pin()
+        for pause_s in (0.25, 0.6):  # While it is still kept, and when it is not any more.
+            await asyncio.sleep(pause_s)
+            assert db.pin() == ts
+        await db.run(None, lambda tx: tx.patch(id, {"n": 2.0}))
+        await asyncio.sleep(0.25)
+        with db.snapshot_at(ts) as snapshot:
+            assert db.begin(None, snapshot=snapshot).get_value(id)["n"] == 1.0  # type: ignore[index]
+
+    with_database(tmp_path, body, limits)
+
+
+def test_snapshots_expire_while_much_is_being_dropped(tmp_path: Path) -> None:
+    limits = Limits(snapshot_age_s=0.05, retention_interval_s=0.02, store_step_rows=1)
+
+    async def body(db: Database) -> None:
+        await add(db, "rows", *({"n": float(n)} for n in range(3_000)))
+        await index(db, "rows", "by_n", "n")
+        store_id, id = next(
+            (info.index_id, id) for _, info, id in definitions.indexes(db.begin(None)) if info.name == "by_n"
+        )
+        await db.run(None, lambda tx: definitions.drop_index(tx, id))
+        with db.snapshot() as held:
+            await add(db, "rows", {"n": -1.0})  # Else the next one to begin would make it young again.
+            while not held.is_expired:
+                await asyncio.sleep(0.01)
+            assert store_id in db._store.index_ids(), "the index is still on its way out"
 
     with_database(tmp_path, body, limits)
 

@@ -27,7 +27,7 @@ from cvx.backend.database.transaction import Transaction
 from cvx.backend.database.write_log import Overlap, WriteLog
 from cvx.backend.database.write_set import Prepared
 from cvx.backend.store import Store
-from cvx.errors import ConflictError, CvxError
+from cvx.errors import ConflictError
 from cvx.values import Clock, DocumentId, Timestamp
 
 T = TypeVar("T")
@@ -169,7 +169,7 @@ class Committer:
         self._drop_shared()  # An idle view would keep the store's log from starting over.
         try:
             self._store.append_many([prepared.record for _, prepared in batch])
-        except CvxError as error:
+        except Exception as error:  # edge: whatever it was, the store has undone it, and somebody waits.
             for waiting, prepared in reversed(batch):
                 self.log.retract(prepared.changes)
                 waiting.ts.set_exception(error)

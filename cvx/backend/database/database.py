@@ -128,11 +128,16 @@ class Database:
     def pin(self) -> Timestamp:
         """The latest timestamp, whose snapshot `snapshot_at` will give for a while (Limits.pinned_snapshot_s)."""
         ts = self.latest_ts
-        if ts not in self._pinned:
-            snapshot = self._pinned[ts] = self.snapshot()
-            self._committer.keep_until(snapshot, self.limits.pinned_snapshot_s)
-            if len(self._pinned) > self.limits.pinned_snapshots_max:
-                self._pinned.popitem(last=False)[1].release()
+        pinned = self._pinned.pop(ts, None)
+        if pinned is not None and pinned.is_expired:
+            pinned.release()
+            pinned = None
+        if pinned is None:
+            pinned = self.snapshot()
+        self._pinned[ts] = pinned
+        self._committer.keep_until(pinned, self.limits.pinned_snapshot_s)
+        if len(self._pinned) > self.limits.pinned_snapshots_max:
+            self._pinned.popitem(last=False)[1].release()
         return ts
 
     def snapshot_at(self, ts: Timestamp) -> Snapshot:

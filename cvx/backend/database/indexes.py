@@ -23,6 +23,7 @@ BY_ID = "by_id"
 BY_CREATION_TIME = "by_creation_time"
 CREATION_TIME = "_creationTime"
 INTERNAL_ID_BYTES = 16
+BUILT_IN_FIELDS = {BY_ID: ("_id",), BY_CREATION_TIME: (CREATION_TIME,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,12 @@ class IndexInfo:
 
 def by_id(table_id: int) -> IndexInfo:
     """The order of the table itself."""
-    return IndexInfo(table_id, BY_ID, ("_id",), ())
+    return IndexInfo(table_id, BY_ID, BUILT_IN_FIELDS[BY_ID], ())
 
 
 def by_creation_time(index_id: int) -> IndexInfo:
     """The index that every table has."""
-    return IndexInfo(index_id, BY_CREATION_TIME, (CREATION_TIME,), ((CREATION_TIME,),))
+    return IndexInfo(index_id, BY_CREATION_TIME, BUILT_IN_FIELDS[BY_CREATION_TIME], ((CREATION_TIME,),))
 
 
 def index_info(

@@ -156,12 +156,14 @@ class Maintenance:
 
     async def _keep_house(self) -> None:
         loop = asyncio.get_running_loop()
+        more = False
         while True:
-            await asyncio.sleep(self._limits.retention_interval_s)
+            if not more:
+                await asyncio.sleep(self._limits.retention_interval_s)
             self._committer.expire_snapshots(loop.time() - self._limits.snapshot_age_s)
             self._committer.log.trim(self._clock.now_ns() - int(self._limits.write_log_s * 1e9))
             try:
-                while await self._retention.step():
-                    pass
+                more = await self._retention.step()  # One at a time: snapshots expire however much there is.
             except CvxError as error:
+                more = False
                 _log.warning("housekeeping failed and is tried again: %s", error)

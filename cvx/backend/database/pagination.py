@@ -47,7 +47,7 @@ class PageRequest:
 
     def check(self, limits: Limits) -> None:
         """Raise CvxError: NoDocumentsForPagination, PageSizeTooLarge, InvalidPaginationLimit."""
-        if self.page_size == 0:
+        if self.page_size < 1:
             raise CvxError("NoDocumentsForPagination", "Must request at least 1 document while paginating.")
         if self.page_size > limits.page_size_max:
             raise CvxError(

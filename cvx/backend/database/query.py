@@ -162,6 +162,8 @@ class QueryStream:
         self._bytes_read = 0
         self._last_key: bytes | None = None
         self._consumed: int | None = None
+        self._failure: CvxError | None = None
+        self._has_failed = False
         self._given_back = (0, 0)
         self._noted: KeyRange | None = None
 
@@ -170,16 +172,24 @@ class QueryStream:
     def next_page(self, want: int) -> tuple[list[bytes], bool]:
         """Up to `want` more documents, at least one unless it is done; and whether it is done.
 
-        A read limit that is reached in the middle ends the page early and is raised by the next call.
+        What fails in the middle (a filter, or a read limit) ends the page early and is raised by the next call.
         """
         self._take_back()
+        if self._failure is not None:
+            self._has_failed = True
+            raise self._failure
         documents: list[bytes] = []
         while len(documents) < want and not self._done:
             try:
                 found = self._plain(want - len(documents)) if self._pipeline.is_plain else self._filtered()
-            except CvxError:
+            except CvxError as error:
+                if (
+                    error.kind != "pagination_limit"
+                ):  # A limit is asked again: others may give back what they read.
+                    self._failure = error
                 if documents:
                     break
+                self._has_failed = True
                 raise
             documents += found
             if self._pipeline.closed or (
@@ -229,6 +239,8 @@ class QueryStream:
 
     def _interval(self) -> KeyRange:
         whole = self._whole
+        if self._has_failed:
+            return whole  # What it failed on is beyond the last document that came out.
         if self._consumed is not None:
             key = self._keys[self._consumed - 1] if self._consumed else None
         elif self._scan is not None and self._scan.exhausted and not self._buffer:
@@ -261,7 +273,8 @@ class QueryStream:
     def _filtered(self) -> list[bytes]:
         """The next document that passes, or none when the batch at hand has none."""
         if not self._buffer:
-            self._buffer = self._take(self._batch)
+            assert self._scan is not None
+            self._buffer = self._scan.fetch(self._batch)
             self._batch = min(self._batch * 2, self._limits.scan_batch_rows_max)
             self._buffer.reverse()
         while self._buffer:
@@ -279,11 +292,11 @@ class QueryStream:
         return []
 
     def _take(self, want: int) -> list[Row]:
-        if self._buffer:
-            rows, self._buffer = self._buffer[:want], self._buffer[want:]
-            return rows
+        """Up to `want` rows; a fetch may bring more, with the transaction's own among them."""
         assert self._scan is not None
-        return self._scan.fetch(want)
+        rows = self._buffer or self._scan.fetch(want)
+        self._buffer = rows[want:]
+        return rows[:want]
 
     def _charged(self, rows: list[Row]) -> list[Row]:
         """As many of the rows as the caps allow; the others wait for the next call, which will say so."""

@@ -25,7 +25,7 @@ from cvx.backend.database.catalog import (
 from cvx.backend.database.cursors import Cursor, fingerprint_of
 from cvx.backend.database.engine import Engine
 from cvx.backend.database.index_range import compile_range
-from cvx.backend.database.indexes import IndexInfo
+from cvx.backend.database.indexes import BUILT_IN_FIELDS, IndexInfo
 from cvx.backend.database.pagination import Page, PageReader, PageRequest, Positions
 from cvx.backend.database.query import QuerySource, QueryStream, parse_operators, parse_source
 from cvx.backend.database.read_set import ReadSet
@@ -336,7 +336,9 @@ class Reading:
         source = parse_source(query)
         operators = parse_operators(query, limits)
         scan, table, index = self._open(source, component, privileged)
-        fingerprint = fingerprint_of(query, () if index is None else index.fields)
+        # A table that comes to be has the built-in indexes at once: its cursors from before still fit then.
+        fields = BUILT_IN_FIELDS.get(source.index, ()) if index is None else index.fields
+        fingerprint = fingerprint_of(query, fields)
         positions = Positions.of(request, codec, fingerprint)
         the_end = codec.encode(Cursor(None, fingerprint))
         if scan is None or index is None:
@@ -346,7 +348,11 @@ class Reading:
         bounded = ends_at is not None
         counted = table is not None and not table.is_system
         reader = PageReader(scan, operators, self._meter, limits, request, bounded, counted)
-        reader.read()
+        try:
+            reader.read()
+        except CvxError:
+            self._reads.add(index.index_id, within)  # What a page failed on was looked at, too.
+            raise
         keys = reader.keys
 
         def cursor_after(key: bytes) -> str:

@@ -40,6 +40,7 @@ from cvx.values import (
     check_document,
     creation_time_of,
     encode,
+    equal,
     new_internal_id,
     next_float,
 )
@@ -150,7 +151,7 @@ class Transaction(Reading):
         old, id = target.value, target.id
         if new.get("_id") != old["_id"]:
             raise CvxError("InvalidIdError", f"Cannot change the '_id' of document {id}.")
-        if new.get("_creationTime") != old["_creationTime"]:
+        if not equal(new.get("_creationTime"), old["_creationTime"]):
             raise CvxError("InvalidCreationTimeError", f"Cannot change the '_creationTime' of document {id}.")
         new_raw = encode(new)
         if new_raw != target.raw:

@@ -1,6 +1,7 @@
 """Frames between this process and a Deno child. Sans-IO: no `async`, no clock, no pipe.
 
-A frame is a 4-byte little-endian length and then UTF-8 text: lines, joined by `\\n`. Each message is one JSON
+A frame is a 4-byte little-endian length, UTF-8 text of that length (lines, joined by `\\n`) and a last `\\n`: Deno's
+standard output is buffered by line, and would make two writes of what does not end with one. Each message is one JSON
 header line and as many payload lines as the header implies. Payloads are JSON texts spliced as they are, so a
 document is never decoded or quoted again on its way. The child's half is js/host.js.
 
@@ -18,6 +19,7 @@ from cvx.errors import ProtocolError
 
 _encode = msgspec.json.encode
 _HEADER = 4
+_AROUND = 5  # Header and last line feed.
 
 ClosedStreams = list[tuple[int, int, bool]]
 
@@ -95,9 +97,9 @@ class FrameReader:
         if (
             not held
             and len(data) >= _HEADER
-            and len(data) == _HEADER + int.from_bytes(data[:_HEADER], "little")
+            and len(data) == _AROUND + int.from_bytes(data[:_HEADER], "little")
         ):
-            yield data[_HEADER:].split(b"\n")  # The usual case: exactly one frame.
+            yield data[_HEADER:-1].split(b"\n")  # The usual case: exactly one frame.
             return
         held += data
         at = 0
@@ -105,10 +107,10 @@ class FrameReader:
             size = int.from_bytes(held[at : at + _HEADER], "little")
             if size > self._frame_bytes_max:
                 raise ProtocolError("RunnerFrameTooLarge", f"A function runner sent a frame of {size} bytes.")
-            if len(held) - at - _HEADER < size:
+            if len(held) - at - _AROUND < size:
                 break
             lines = bytes(held[at + _HEADER : at + _HEADER + size]).split(b"\n")
-            at += _HEADER + size
+            at += _AROUND + size
             yield lines
         if at:
             del held[:at]
@@ -146,7 +148,7 @@ def _line(payload: bytes) -> bytes:
 def frame(messages: Sequence[bytes]) -> bytes:
     """One frame from encoded messages, in order."""
     body = b"\n".join(messages)
-    return len(body).to_bytes(_HEADER, "little") + body
+    return b"%b%b\n" % (len(body).to_bytes(_HEADER, "little"), body)
 
 
 def call_message(header: tuple[Any, ...], args_json: bytes, component_args: bytes | None) -> bytes:

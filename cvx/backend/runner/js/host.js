@@ -3,7 +3,7 @@
 // Rule: user code runs only inside `deliver`, with its execution entered; microtasks are drained after every
 // delivery, so an execution stands still between two of them. Only when native work is under way (crypto.subtle,
 // promise rejections to report) is the event loop allowed a turn before the next blocking read.
-// A frame is a 4-byte little-endian length and UTF-8 lines; each message is a JSON header line and then as many raw
+// A frame is a 4-byte little-endian length, UTF-8 lines and a last line feed; each message is a JSON header line and then as many raw
 // payload lines as the header says. The parent's half is runner/messages.py.
 
 import { closureOf, addBundle, addSource, forgetBundle, instantiate, ModuleError, moduleRecordsMade, setRealm, setSharing } from "./modules.js";
@@ -43,7 +43,7 @@ function readFrame() {
   for (;;) {
     if (length < 0 && held >= 4) {
       length = (input[0] | (input[1] << 8) | (input[2] << 16) | (input[3] << 24)) >>> 0;
-      need = 4 + length;
+      need = 5 + length;
       if (need > input.length) grow(need);
     }
     if (length >= 0 && held >= need) break;
@@ -51,7 +51,7 @@ function readFrame() {
     if (read === 0) return null;
     held += read;
   }
-  const text = core.decode(input.subarray(4, need));
+  const text = core.decode(input.subarray(4, need - 1));
   input.copyWithin(0, need, held);
   held -= need;
   if (held === 0 && input.length > 1 << 22) input = new Uint8Array(1 << 16);
@@ -75,14 +75,15 @@ function flush() {
   if (outgoing.length === 0) return;
   const text = outgoing.join("\n");
   outgoing = [];
-  if (text.length * 3 + 4 > output.length) output = new Uint8Array(text.length * 3 + 4);
+  if (text.length * 3 + 5 > output.length) output = new Uint8Array(text.length * 3 + 5);
   const { written } = encodeInto(text, output.subarray(4));
   output[0] = written & 0xff;
   output[1] = (written >> 8) & 0xff;
   output[2] = (written >> 16) & 0xff;
   output[3] = written >>> 24;
+  output[written + 4] = 10; // Standard output is buffered by line: so it is one write.
   let at = 0;
-  while (at < written + 4) at += core.writeSync(1, output.subarray(at, written + 4));
+  while (at < written + 5) at += core.writeSync(1, output.subarray(at, written + 5));
   if (output.length > 1 << 22) output = new Uint8Array(1 << 16);
 }
 

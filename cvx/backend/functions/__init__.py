@@ -4,6 +4,7 @@ from cvx.backend.functions.calls import RequestMetadata
 from cvx.backend.functions.executor import FunctionExecutor
 from cvx.backend.functions.function_log import FinishedCall, FunctionLog
 from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
+from cvx.backend.functions.mutations import Origin
 from cvx.backend.functions.query_cache import QueryEntry
 from cvx.backend.functions.results import (
     ActionResult,
@@ -27,6 +28,7 @@ __all__ = [
     "LoadedFunction",
     "LoggedLine",
     "MutationResult",
+    "Origin",
     "QueryEntry",
     "RequestMetadata",
     "error_of_cvx",

@@ -29,7 +29,13 @@ from cvx.backend.functions.execution import Execution
 from cvx.backend.functions.expiry import keep_forgetting
 from cvx.backend.functions.function_log import FunctionLog
 from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction, TextCache
-from cvx.backend.functions.mutations import MutationRequest, MutationRunner, Session
+from cvx.backend.functions.mutations import (
+    UNKNOWN_ORIGIN,
+    MutationRequest,
+    MutationRunner,
+    Origin,
+    Session,
+)
 from cvx.backend.functions.queries import QueryRequest, QueryRunner
 from cvx.backend.functions.query_cache import QueryCache, QueryEntry
 from cvx.backend.functions.results import (
@@ -135,6 +141,7 @@ class FunctionExecutor:
         component: str = "",
         request_id: str | None = None,
         on_commit: Callable[[Timestamp], None] | None = None,
+        origin: Origin = UNKNOWN_ORIGIN,
     ) -> MutationResult:
         """Run a mutation once, commit it, and answer when that is on disk.
 
@@ -148,7 +155,9 @@ class FunctionExecutor:
             raise read_only_key()
         if request_id is None:
             request_id = new_request_id() if session is None else session_request_id(*session)
-        request = MutationRequest(path, args_json, identity, session, caller, public, request_id, on_commit)
+        request = MutationRequest(
+            path, args_json, identity, session, caller, public, request_id, on_commit, origin
+        )
         return await self._mutations.mutation(request)
 
     async def action(
@@ -203,6 +212,7 @@ class FunctionExecutor:
         caller: str,
         component: str = "",
         request_id: str | None = None,
+        origin: Origin = UNKNOWN_ORIGIN,
     ) -> CallResult:
         """Run a function for a caller who names it without saying what kind it is. Durable when returned."""
         if isinstance(path, str):
@@ -218,7 +228,9 @@ class FunctionExecutor:
                 return CallResult(None, failure, [], None, request_id)
             kind = function.kind
         if kind == "mutation":
-            done = await self.mutation(path, args_json, identity, caller=caller, request_id=request_id)
+            done = await self.mutation(
+                path, args_json, identity, caller=caller, request_id=request_id, origin=origin
+            )
             return CallResult(done.value_json, done.error, done.log_lines, done.ts, request_id)
         if kind == "action":
             acted = await self.action(path, args_json, identity, caller=caller, request_id=request_id)

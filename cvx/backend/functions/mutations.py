@@ -31,6 +31,17 @@ Session = tuple[str, int]
 """A socket's session id and the request's number in it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from, as far as HTTP tells: `ctx.meta.getRequestMetadata()`."""
+
+    ip: str | None = None
+    user_agent: str | None = None
+
+
+UNKNOWN_ORIGIN = Origin()
+
+
 @dataclass(slots=True)
 class MutationRequest:
     """Who wants what done, and how often it had to be tried so far."""
@@ -43,6 +54,7 @@ class MutationRequest:
     public: bool
     request_id: str
     on_commit: Callable[[Timestamp], None] | None = None
+    origin: Origin = UNKNOWN_ORIGIN
     args: dict[str, Any] = field(default_factory=dict)
     refusal: CvxError | None = None
     """What is wrong with the arguments, if they are none."""
@@ -145,7 +157,7 @@ class MutationRunner:
         )
         check_args(function, args, args_json, snapshot.catalog.table_names(path.component), self._limits)
         # A fresh seed for every attempt.
-        metadata = RequestMetadata(request.request_id)
+        metadata = RequestMetadata(request.request_id, request.origin.ip, request.origin.user_agent)
         call = Call(self._services, attempt.tx, identity, os.urandom(32), metadata)
 
         def begin_again() -> Transaction:

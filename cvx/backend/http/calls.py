@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from cvx.backend.auth import Admin, Identity
 from cvx.backend.database import Snapshot
 from cvx.backend.functions import FunctionError, error_of_cvx
-from cvx.backend.http.middleware import Call, JsonResponse
+from cvx.backend.http.middleware import Call, JsonResponse, origin_of
 from cvx.errors import CvxError
 from cvx.protocol.admin import CheckAdminKeyResponse
 from cvx.protocol.calls import (
@@ -91,7 +91,13 @@ async def mutation(call: Call) -> Response:
     path = FunctionPath.parse(body.path)
     try:
         result = await call.services.executor.mutation(
-            path, bytes(body.args), identity, session=None, caller=CALLER, request_id=call.request_id
+            path,
+            bytes(body.args),
+            identity,
+            session=None,
+            caller=CALLER,
+            request_id=call.request_id,
+            origin=origin_of(call.request.scope),
         )
     except CvxError as error:
         return JsonResponse(_refusal_body(call, error, format))
@@ -149,7 +155,12 @@ async def _any(call: Call, request: FunctionRequest, identity: Identity, compone
     path = FunctionPath.parse(request.path, component)
     try:
         result = await call.services.executor.any_function(
-            path, bytes(request.args), identity, caller=CALLER, request_id=call.request_id
+            path,
+            bytes(request.args),
+            identity,
+            caller=CALLER,
+            request_id=call.request_id,
+            origin=origin_of(call.request.scope),
         )
     except CvxError as error:
         return _refusal_body(call, error, format)

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import brotli
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from cvx.backend.auth import Identity
-from cvx.backend.functions import new_request_id
+from cvx.backend.functions import Origin, new_request_id
 from cvx.backend.http.services import Services
 from cvx.errors import CvxError, ErrorKind
 from cvx.protocol.calls import CallingClient, decode_body, failure_body
@@ -81,6 +83,14 @@ class Call:
         ):
             raise CvxError("BadJsonBody", "The request needs the header `Content-Type: application/json`.")
         return decode_body(await self.body(bytes_max=bytes_max), expected)
+
+
+def origin_of(scope: Scope) -> Origin:
+    """Who is at the other end: the first of X-Forwarded-For (a proxy's word, taken as it is), else the peer."""
+    headers = Headers(scope=scope)
+    forwarded = headers.get("x-forwarded-for", "").partition(",")[0].strip()
+    peer = scope.get("client")
+    return Origin(forwarded or (peer[0] if peer else None), headers.get("user-agent"))
 
 
 Handler = Callable[[Call], Awaitable[Response]]

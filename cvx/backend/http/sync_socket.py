@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from cvx.backend.http.middleware import error_response
+from cvx.backend.http.middleware import error_response, origin_of
 from cvx.backend.http.services import Services
 from cvx.backend.sync import SyncDriver
 from cvx.errors import CvxError
@@ -88,7 +88,7 @@ async def serve_sync_socket(scope: Scope, receive: Receive, send: Send, services
         await _refuse(scope, receive, send, error)
         return
     await send({"type": "websocket.accept"})
-    await SyncDriver(AsgiSocket(receive, send), client, services.sync).run()
+    await SyncDriver(AsgiSocket(receive, send), client, services.sync, origin_of(scope)).run()
 
 
 def _client(scope: Scope) -> CallingClient | None:

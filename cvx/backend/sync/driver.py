@@ -28,7 +28,14 @@ from msgspec import UNSET, Raw
 from cvx.backend.auth import ANONYMOUS, Authenticator, Identity, Token
 from cvx.backend.config import Limits
 from cvx.backend.database import Database
-from cvx.backend.functions import FunctionError, FunctionExecutor, QueryEntry, error_of_cvx, new_request_id
+from cvx.backend.functions import (
+    FunctionError,
+    FunctionExecutor,
+    Origin,
+    QueryEntry,
+    error_of_cvx,
+    new_request_id,
+)
 from cvx.backend.sync.rounds import Answer, Round, Rounds
 from cvx.errors import CvxError
 from cvx.protocol.calls import CallingClient
@@ -119,8 +126,11 @@ class SyncServices:
 class SyncDriver:
     """One conversation. `run` returns when it is over; what was under way goes on, and nobody is told."""
 
-    def __init__(self, socket: SyncSocket, client: CallingClient | None, services: SyncServices) -> None:
+    def __init__(
+        self, socket: SyncSocket, client: CallingClient | None, services: SyncServices, origin: Origin
+    ) -> None:
         self._socket = socket
+        self._origin = origin
         self._takes_chunks = takes_chunks(client)
         self._services = services
         self._loop = asyncio.get_running_loop()
@@ -306,6 +316,7 @@ class SyncDriver:
                 caller="SyncWorker",
                 component=task.component,
                 on_commit=partial(self._mutation_committed, task.request_id),
+                origin=self._origin,
             )
         except CvxError as error:
             outcome = self._refused_call(error, task.context_id)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cvx.backend.auth import ANONYMOUS, user_from_attributes
+from cvx.backend.auth import ANONYMOUS, SYSTEM, user_from_attributes
 from cvx.backend.functions import QueryEntry
+from cvx.values import DocumentId
 from tests.functions.deployment import App, Deployment
 from tests.functions.test_calls import ADMIN, run
 
@@ -48,6 +49,20 @@ def test_a_query_that_found_nothing_wakes_when_it_appears(tmp_path: Path, app: A
         await d.mutation("bank:open", {"name": "new", "balance": 1})
         assert entry.invalid_since is not None
         assert await d.query(BALANCE, {"name": "new"}) == 1.0
+
+    run(tmp_path, app, body)
+
+
+@pytest.mark.parametrize("path", ["behaviour:normalize", "behaviour:idOfLater"])
+def test_what_names_a_table_that_is_not_there_wakes_when_it_is(tmp_path: Path, app: App, path: str) -> None:
+    async def body(d: Deployment) -> None:
+        id = str(DocumentId(d.db.catalog.next_number(""), bytes(16)))
+        entry = await d.entry(path, {"table": "later", "id": id})
+        fallen: list[QueryEntry] = []
+        entry.watch(fallen.append)
+        await d.db.run(SYSTEM, lambda tx: tx.insert("later", {}))
+        assert fallen == [entry]
+        assert await d.query(path, {"table": "later", "id": id}) == id
 
     run(tmp_path, app, body)
 

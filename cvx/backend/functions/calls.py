@@ -20,6 +20,7 @@ from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
 from cvx.backend.functions.results import LoggedLine
 from cvx.backend.model.deployment import DeploymentInfo
 from cvx.backend.runner import FunctionCall, FunctionOutcome, FunctionRunner, LogLine, SyscallHost
+from cvx.values import encode_key, prefix_range
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +122,16 @@ class Call:
         registry.depend_on(reads, outcome.modules)
         if outcome.env_read:
             self.environment.depend_on(reads, outcome.env_read)
+        if outcome.observed_tables:
+            depend_on_table_names(self.tx, registry.component)
         if outcome.observed_time:
             self.observed_time = True
         self.user_time_ms += outcome.user_time_ms
+
+
+def depend_on_table_names(tx: Transaction, component: str) -> None:
+    """Note that a result rests on which tables there are."""
+    tx.note_read("_tables", "by_name", prefix_range(encode_key([component])), privileged=True)
 
 
 def begin_ms(tx: Transaction) -> float:

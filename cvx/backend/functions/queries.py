@@ -13,7 +13,7 @@ from typing import Any
 
 from cvx.backend.auth import Identity
 from cvx.backend.database import Database, Snapshot, Transaction
-from cvx.backend.functions.calls import Call, RequestMetadata
+from cvx.backend.functions.calls import Call, RequestMetadata, depend_on_table_names
 from cvx.backend.functions.checks import check_args, check_callable, not_found, parse_args
 from cvx.backend.functions.execution import Execution
 from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
@@ -143,7 +143,11 @@ class QueryRunner:
                     internal_allowed=identity.is_admin,
                 )
                 tables = snapshot.catalog.table_names(path.component)
-                check_args(function, args, args_json, tables, self._limits)
+                try:
+                    check_args(function, args, args_json, tables, self._limits)
+                except CvxError:
+                    depend_on_table_names(found.tx, path.component)  # An id may be of a table yet to come.
+                    raise
                 await self._run_function(request, found, function, registry, args_json)
         except CvxError as refusal:
             found.value_json, found.error = None, self._execution.refusal(refusal)

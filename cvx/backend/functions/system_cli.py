@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
+from cvx.backend.functions.calls import depend_on_table_names
 from cvx.backend.functions.system_functions import SystemContext, system_query
 from cvx.backend.model import deployment, environment, modules, schemas
-from cvx.values import FULL_RANGE, Value, encode_key, from_json, prefix_range
+from cvx.values import FULL_RANGE, Value, from_json
 
 _STRING = {"type": "string"}
 _ANY = {"type": "any"}
@@ -31,7 +32,7 @@ _PAGE_BYTES_READ_MAX = 8 * 1024 * 1024
 def tables(context: SystemContext, args: dict[str, Any]) -> Value:
     """User tables, in name order, as one page."""
     tx, component = context.tx, context.component
-    tx.note_read("_tables", "by_name", prefix_range(encode_key([component])), privileged=True)
+    depend_on_table_names(tx, component)
     names = sorted(table.name for table in tx.catalog.tables(component) if not table.is_system)
     return {"page": [{"name": name} for name in names], "isDone": True, "continueCursor": "end"}
 

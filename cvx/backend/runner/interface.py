@@ -111,6 +111,7 @@ class FunctionOutcome:
     """What became of a call. Exactly one of `value_json` and `error` is set.
 
     `modules` are the module paths the call imported (its own and shared chunks): its code dependencies.
+    `observed_tables`: it asked which tables there are (`normalizeId`).
     """
 
     value_json: bytes | None
@@ -121,6 +122,7 @@ class FunctionOutcome:
     env_read: frozenset[str] = frozenset()
     user_time_ms: float = 0.0
     modules: frozenset[str] = frozenset()
+    observed_tables: bool = False
 
 
 @dataclass(frozen=True)

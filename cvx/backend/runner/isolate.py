@@ -395,6 +395,7 @@ class Isolate:
             frozenset(done.env_read) if isinstance(done.env_read, list) else frozenset(),
             done.user_time_ms,
             self._memory.closure(running.bundle, running.path),
+            bool(done.observed & 4),
         )
         running.future.set_result((outcome, frozen))
 

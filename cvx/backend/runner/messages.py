@@ -43,7 +43,7 @@ class SyscallsIssued(msgspec.Struct, array_like=True, tag="s", frozen=True):
 
 
 class Done(msgspec.Struct, array_like=True, tag="d", frozen=True):
-    """An execution has ended. `observed`: 1 time, 2 randomness. `error`: message, frames, kind, whether a payload
+    """An execution has ended. `observed`: 1 time, 2 randomness, 4 table names. `error`: message, frames, kind, whether a payload
     line with data follows, whether it tried to change the shared realm. Without error the value follows. `early` as in
     SyscallsIssued."""
 

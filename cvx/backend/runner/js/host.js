@@ -195,7 +195,7 @@ function finish(execution, failure) {
   } else {
     lines.push(oneLine(String(execution.value)));
   }
-  const observed = (execution.observedTime ? 1 : 0) | (execution.observedRandom ? 2 : 0);
+  const observed = (execution.observedTime ? 1 : 0) | (execution.observedRandom ? 2 : 0) | (execution.observedTables ? 4 : 0);
   const closed = execution.closedStreams ?? 0;
   const env = execution.envRead === null ? 0 : [...execution.envRead];
   const early = takeEarly(execution, lines);

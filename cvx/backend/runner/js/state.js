@@ -41,6 +41,7 @@ export class Execution {
     this.userTime = 0;
     this.observedTime = false;
     this.observedRandom = false;
+    this.observedTables = false;
     this.envRead = null;
     this.componentArgs = null;
 

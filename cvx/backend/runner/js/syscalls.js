@@ -55,6 +55,7 @@ export function tableNumberOf(id) {
 }
 
 function normalizeId(execution, { table, idString }) {
+  execution.observedTables = true;
   const wanted = execution.tables.get(table);
   if (wanted === undefined || typeof idString !== "string") return '{"id":null}';
   return tableNumberOf(idString) === wanted ? `{"id":${JSON.stringify(idString)}}` : '{"id":null}';

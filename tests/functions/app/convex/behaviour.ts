@@ -64,6 +64,11 @@ export const normalize = query({
   handler: async (ctx, { table, id }) => (ctx.db as any).normalizeId(table, id),
 });
 
+export const idOfLater = query({
+  args: { table: v.string(), id: v.id("later") },
+  handler: async (_ctx, { id }) => id,
+});
+
 export const systemNormalize = query({
   args: { table: v.string(), id: v.string() },
   handler: async (ctx, { table, id }) => (ctx.db.system as any).normalizeId(table, id),

@@ -96,15 +96,19 @@ def no_http_actions() -> Response:
 
 
 def _find(path: str, method: str) -> Handler:
+    by_method = _methods(path)
+    if by_method is None:
+        return _not_found
+    return by_method.get("GET" if method == "HEAD" else method, _wrong_method)
+
+
+def _methods(path: str) -> dict[str, Handler] | None:
     by_method = ROUTES.get(path)
     if by_method is None:
         for prefix, candidate in PREFIX_ROUTES.items():
             if path.startswith(prefix):
-                by_method = candidate
-                break
-        else:
-            return _not_found
-    return by_method.get("GET" if method == "HEAD" else method, _wrong_method)
+                return candidate
+    return by_method
 
 
 async def _not_found(call: Call) -> Response:
@@ -113,9 +117,11 @@ async def _not_found(call: Call) -> Response:
 
 
 async def _wrong_method(call: Call) -> Response:
-    request = call.request
+    request, path = call.request, call.request.scope["path"]
+    methods = set(_methods(path) or ())
+    allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
     raise CvxError(
         "MethodNotAllowed",
-        f"{request.scope['path'][:200]} does not answer {request.method}.",
-        details={"status": 405},
+        f"{path[:200]} does not answer {request.method[:20]}.",
+        details={"status": 405, "headers": {"allow": allowed}},
     )

@@ -47,6 +47,8 @@ STATUS_OF: Mapping[ErrorKind, int] = {
 }
 INTERNAL_MESSAGE = "Your request couldn't be completed. Try again later."
 
+_DISCARDED_MAX = 4  # Times the size allowed: so much of a refused body is taken and thrown away.
+
 _Body = TypeVar("_Body")
 
 
@@ -119,7 +121,9 @@ async def answer(handler: Handler, request: Request, services: Services) -> Resp
     except asyncio.CancelledError:
         if loop.time() < too_long.when():
             return JsonResponse(failure_body("Stopping", "The backend is stopping."), status_code=503)
-        return JsonResponse(failure_body("RequestTimeout", "The request took too long."), status_code=408)
+        body = failure_body("RequestTimeout", "The request took too long.")
+        # What else would come of its body is not worth waiting for.
+        return JsonResponse(body, status_code=408, headers={"connection": "close"})
     except Exception:
         _log.exception("%s %s failed", request.method, request.url.path)
         return JsonResponse(failure_body("InternalServerError", INTERNAL_MESSAGE), status_code=500)
@@ -132,7 +136,9 @@ def error_response(error: CvxError) -> Response:
     if error.kind == "internal":
         _log.error("internal error: %s", error)
     status = error.details.get("status") or STATUS_OF[error.kind]
-    response = JsonResponse(failure_body(error.code, error.message), status_code=status)
+    response = JsonResponse(
+        failure_body(error.code, error.message), status_code=status, headers=error.details.get("headers")
+    )
     if error.code == "ClientVersionUnsupported":
         response.headers["x-convex-deprecation-state"] = "Unsupported"
         response.headers["x-convex-deprecation-message"] = error.message
@@ -207,21 +213,36 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
                 "BadRequestEncoding", f"The body's Content-Encoding '{encoding[:40]}' is not known."
             )
         inflater = _ENCODINGS[encoding]()
+    else:
+        _check_declared(request, bytes_max)
     pieces: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         for piece in [chunk] if inflater is None else _inflate(inflater, chunk, bytes_max - size + 1):
             size += len(piece)
             if size > bytes_max:
-                raise CvxError(
-                    "RequestTooLarge",
-                    f"The request body is larger than {bytes_max} bytes.",
-                    details={"status": 413},
-                )
+                raise _too_large(bytes_max)
             pieces.append(piece)
     if inflater is not None and not inflater.finished:
         raise CvxError("BadRequestEncoding", f"The body is cut short: it ends inside its {encoding} data.")
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _check_declared(request: Request, bytes_max: int) -> None:
+    """Refuse a body before it is sent when it says that it is too large."""
+    declared = request.headers.get("content-length", "")
+    if not declared.isdecimal() or int(declared) <= bytes_max:
+        return
+    # A client that is still sending may not see an answer on a connection that closes: only if it is not worth it.
+    raise _too_large(bytes_max, close=int(declared) > _DISCARDED_MAX * bytes_max)
+
+
+def _too_large(bytes_max: int, *, close: bool = False) -> CvxError:
+    return CvxError(
+        "RequestTooLarge",
+        f"The request body is larger than {bytes_max} bytes.",
+        details={"status": 413, "headers": {"connection": "close"} if close else None},
+    )
 
 
 def _inflate(inflater: _Inflater, data: bytes, size_max: int) -> list[bytes]:

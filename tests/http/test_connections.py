@@ -17,8 +17,8 @@ pytestmark = pytest.mark.deno
 
 LIMITS = {
     "request_body_bytes_max": 50_000,
-    "request_time_s": 1.0,
-    "keep_alive_s": 2,
+    "request_time_s": 2.0,
+    "keep_alive_s": 1,
     "socket_ping_s": 0.3,
     "socket_silence_s": 0.8,
 }
@@ -115,7 +115,7 @@ def test_an_idle_connection_is_closed(served: LiveBackend) -> None:
         assert raw.response()[0] == 200
         started = time.monotonic()
         assert raw.closed()
-        assert 1.5 < time.monotonic() - started < 8
+        assert 0.8 < time.monotonic() - started < 8
 
 
 def test_head_answers_without_a_body(served: LiveBackend) -> None:
@@ -145,9 +145,10 @@ def test_slow_bodies_hold_nobody_up_and_are_given_up(served: LiveBackend) -> Non
         for raw in slow:
             raw.send(post(CALL[:5], length=len(CALL)))
         started = time.monotonic()
-        for _ in range(20):
-            assert httpx.get(served.url + "/version", timeout=5).status_code == 200
-        assert time.monotonic() - started < 1.0, "nobody else waits"
+        with httpx.Client(base_url=served.url, timeout=5) as http:
+            for _ in range(20):
+                assert http.get("/version").status_code == 200
+        assert time.monotonic() - started < LIMITS["request_time_s"], "nobody else waits"
         for raw in slow:
             raw.send(CALL[5])  # A byte now and then changes nothing.
         for raw in slow:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cvx.backend.config import Limits
-from cvx.backend.database import Database, SystemTable, Transaction, definitions
+from cvx.backend.database import Database, Subscription, SystemTable, Transaction, definitions
 from cvx.backend.database.indexes import key_of
 from cvx.errors import ConflictError, CvxError
 from cvx.protocol.schema import DatabaseIndex
@@ -568,6 +568,29 @@ def test_a_failing_callback_does_not_hide_the_commit_from_others(tmp_path: Path)
         ts = (await db.run(None, lambda tx: tx.patch(id, {"n": 2.0})))[1]
         assert told == [ts] and len(errors) == 1
         assert len(db._committer.subscriptions) == 0 and not db._committer.subscriptions._indexes
+
+    with_database(tmp_path, body)
+
+
+def test_a_callback_may_close_others_that_are_about_to_be_told(tmp_path: Path) -> None:
+    async def body(db: Database) -> None:
+        (id,) = await add(db, "rows", {"n": 1.0})
+        reader = db.begin(None, read_only=True)
+        reader.get(id)
+        told: list[int] = []
+        waiting: list[Subscription] = []
+
+        def close_all(ts: int) -> None:
+            told.append(ts)
+            for one in waiting:
+                one.close()
+
+        waiting += [db.subscribe(reader.reads, reader.snapshot.ts, close_all) for _ in range(5)]
+        reader.close()
+        await db.run(None, lambda tx: tx.patch(id, {"n": 2.0}))
+        assert len(told) == 1
+        await db.run(None, lambda tx: tx.patch(id, {"n": 3.0}))
+        assert len(told) == 1 and len(db._committer.subscriptions) == 0
 
     with_database(tmp_path, body)
 

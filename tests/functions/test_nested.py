@@ -92,6 +92,13 @@ def test_a_nested_call_may_have_a_budget_of_its_own(tmp_path: Path, app: App) ->
     run(tmp_path, app, body)
 
 
+def test_a_query_cannot_run_a_stale_one(tmp_path: Path, app: App) -> None:
+    async def body(d: Deployment) -> None:
+        assert "Queries can run queries only" in await d.query_error("nested:staleInQuery")
+
+    run(tmp_path, app, body)
+
+
 def test_a_stale_query_sees_the_beginning_of_the_transaction(tmp_path: Path, app: App) -> None:
     async def body(d: Deployment) -> None:
         assert await d.mutation("nested:staleQuery") == {"stale": [], "fresh": ["pending"]}

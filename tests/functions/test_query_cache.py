@@ -175,6 +175,20 @@ def test_the_least_recently_used_goes_first_and_its_watchers_stay(tmp_path: Path
     run(tmp_path, body)
 
 
+def test_what_was_read_has_its_weight(tmp_path: Path) -> None:
+    async def body(db: Database, clock: Clock) -> None:
+        cache = QueryCache(db, 1 << 20)
+        for n in range(10):
+            made = entry(db)
+            assert made.reads is not None
+            for point in range(1_000):
+                made.reads.add_point(1, point.to_bytes(16, "big"))
+            cache.add(key(b"%d" % n), made)
+        assert 1 <= len(cache) <= 4
+
+    run(tmp_path, body)
+
+
 def test_errors_are_watched_but_not_kept(tmp_path: Path) -> None:
     async def body(db: Database, clock: Clock) -> None:
         cache = QueryCache(db, 1 << 20)

@@ -138,6 +138,25 @@ def test_system_query_over_http(served: LiveBackend, http: httpx.Client) -> None
     assert answer["status"] == "error"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "text",
+        None,
+        {"cursor": None, "numItems": "x"},
+        {"cursor": 1, "numItems": 5},
+        {"numItems": -5},
+        {"numItems": 0.5},
+        {"cursor": None, "numItems": {"$float": "AAAAAAAA8H8="}},
+    ],
+)
+def test_page_options_that_are_none(served: LiveBackend, http: httpx.Client, options: Any) -> None:
+    args = {"table": "rows", "order": "asc", "paginationOpts": options}
+    body = {"path": "_system/cli/tableData", "args": args}
+    answer = http.post("/api/query", json=body, headers=served.headers)
+    assert (answer.status_code, answer.json()["status"]) == (200, "error")
+
+
 def test_batch_and_past(served: LiveBackend, http: httpx.Client) -> None:
     ts = http.post("/api/query_ts").json()["ts"]
     body = {**TABLES, "ts": ts}

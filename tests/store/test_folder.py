@@ -214,3 +214,38 @@ def test_a_replaced_database_file_is_fatal(tmp_path: Path) -> None:
     asyncio.run(body())
     assert "replaced" in str(told[0])
     store.close()
+
+
+def test_who_waits_for_the_disk_hears_of_the_end_on_its_own_thread(tmp_path: Path) -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().set_debug(True)  # Refuses what is not for another thread.
+        store = opened(tmp_path)
+        put(store, 1, 1)
+        flusher = store._flusher
+        flusher._stopping = True  # The thread ends before it sees who waits.
+        flusher.wake()
+        flusher._thread.join()
+        waiting = asyncio.create_task(store.durable(1))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(store.close)
+        await asyncio.wait_for(waiting, 5.0)
+
+    asyncio.run(main())
+
+
+def test_no_more_files_is_an_error_like_others(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    path = store._path
+    store._path = tmp_path / "nowhere" / "else"
+    with pytest.raises(CvxError) as caught:
+        store.view(detached=True)
+    assert caught.value.code == "StoreError"
+    held = store.view()
+    with pytest.raises(CvxError):
+        put(store, 1, 1)  # Before anything changes, the view needs a connection of its own.
+    assert held.count(T) == 0
+    store._path = path
+    put(store, 2, 1)
+    assert (held.count(T), store.view().count(T)) == (0, 1)
+    held.close()
+    store.close()

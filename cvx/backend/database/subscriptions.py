@@ -25,19 +25,25 @@ OnCallbackError = Callable[[dict[str, Any]], None]
 class Subscription:
     """A ReadSet that waits. `invalidated_at` is set when its wait is over."""
 
-    __slots__ = ("_owner", "callback", "invalidated_at", "reads")
+    __slots__ = ("_owner", "callback", "invalidated_at", "is_closed", "reads")
 
     def __init__(self, owner: Subscriptions, reads: ReadSet, callback: OnInvalidate) -> None:
         self._owner: Subscriptions | None = owner
         self.reads = reads
         self.callback = callback
         self.invalidated_at: Timestamp | None = None
+        self.is_closed = False
 
     def close(self) -> None:
         """Stop waiting. Does nothing when it was told or closed before."""
+        self.is_closed = True
         owner, self._owner = self._owner, None
         if owner is not None:
             owner.remove(self)
+
+    def take_out(self) -> None:
+        """Nothing is left to be removed when it is closed."""
+        self._owner = None
 
     def tell(self, ts: Timestamp) -> None:
         self._owner = None
@@ -130,7 +136,10 @@ class Subscriptions:
                     told |= index.ranges.at(key)
         for subscription in told:
             self.remove(subscription)
+            subscription.take_out()
         for subscription in told:
+            if subscription.is_closed:
+                continue  # By the callback of another one.
             try:
                 subscription.tell(changes.ts)
             except Exception as error:  # edge: the commit has happened, and the others must hear of it.

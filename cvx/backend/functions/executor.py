@@ -222,6 +222,7 @@ class FunctionExecutor:
         if not path.is_system:
             with self._db.snapshot() as snapshot:
                 function = self.registry(snapshot, path.component).find(path)
+                await self._db.durable(snapshot.ts)  # That it is not there is an answer, too.
             allowed = identity.is_admin or _unread(function)
             if function is None or (function.visibility != "public" and not allowed):
                 failure = self._execution.refusal(not_found(path, public=False))

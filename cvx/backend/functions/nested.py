@@ -82,8 +82,11 @@ async def run_nested(host: ParentHost, raw: bytes) -> bytes:
     kind = _KINDS.get(args.udfType)
     if kind is None:
         raise CvxError("InvalidArgument", f"Invalid argument `udfType`: '{args.udfType[:64]}'.")
-    if kind == "mutation" and not host.writable:
-        raise CvxError("InvalidFunctionCall", "Queries can run queries only, not mutations.")
+    if args.udfType != "query" and not host.writable:
+        # A stale query, too: a result must not rest on reads that nobody watches.
+        raise CvxError(
+            "InvalidFunctionCall", "Queries can run queries only, not mutations or snapshot queries."
+        )
     if host.depth + 1 > limits.nested_calls_max:
         raise CvxError(
             "NestedCallsTooDeep",

@@ -29,8 +29,10 @@ from cvx.values import FunctionPath, Timestamp
 
 Watcher = Callable[["QueryEntry"], None]
 
-# What an entry weighs beside its bytes: its own fields, its ReadSet and its place in the subscription index.
-_ENTRY_BYTES = 2_000
+# What an entry weighs beside its bytes: its own fields; and each point or range of its ReadSet, with its place in
+# the subscription index.
+_ENTRY_BYTES = 1_000
+_READ_BYTES = 400
 
 
 class QueryKey(NamedTuple):
@@ -167,7 +169,14 @@ class QueryEntry:
 
     def _weigh(self) -> int:
         keys = sum([len(key.args_json) for key, _ in self._keys])
-        return _ENTRY_BYTES + keys + len(self.value_json or b"") + sum(map(len, self.log_lines))
+        reads = 0 if self.reads is None else len(self.reads)
+        return (
+            _ENTRY_BYTES
+            + _READ_BYTES * reads
+            + keys
+            + len(self.value_json or b"")
+            + sum(map(len, self.log_lines))
+        )
 
 
 def _nothing() -> None:

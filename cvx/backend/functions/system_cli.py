@@ -14,6 +14,7 @@ import msgspec
 from cvx.backend.functions.calls import depend_on_table_names
 from cvx.backend.functions.system_functions import SystemContext, system_query
 from cvx.backend.model import deployment, environment, modules, schemas
+from cvx.errors import CvxError
 from cvx.values import FULL_RANGE, Value, from_json
 
 _STRING = {"type": "string"}
@@ -40,16 +41,16 @@ def tables(context: SystemContext, args: dict[str, Any]) -> Value:
 @system_query("_system/cli/tableData", {"table": _STRING, "order": _ORDER, "paginationOpts": _ANY})
 def table_data(context: SystemContext, args: dict[str, Any]) -> Value:
     """One page of a table's documents, in order of creation."""
-    options = args["paginationOpts"]
+    cursor, end_cursor, page_size = _page_options(args["paginationOpts"])
     query = {
         "source": {"type": "FullTableScan", "tableName": args["table"], "order": args["order"]},
         "operators": [],
     }
     page = context.tx.paginate(
         query,
-        options.get("cursor"),
-        options.get("endCursor"),
-        int(options.get("numItems", 100)),
+        cursor,
+        end_cursor,
+        page_size,
         _PAGE_ROWS_READ_MAX,
         _PAGE_BYTES_READ_MAX,
         component=context.component,
@@ -62,6 +63,16 @@ def table_data(context: SystemContext, args: dict[str, Any]) -> Value:
         "splitCursor": page.split_cursor,
         "pageStatus": page.page_status,
     }
+
+
+def _page_options(options: Any) -> tuple[str | None, str | None, int]:
+    """(cursor, end cursor, page size) of a `paginationOpts`."""
+    if type(options) is dict:
+        cursor, end, size = options.get("cursor"), options.get("endCursor"), options.get("numItems", 100.0)
+        are_texts = isinstance(cursor, str | None) and isinstance(end, str | None)
+        if are_texts and type(size) is float and size.is_integer():
+            return cursor, end, int(size)
+    raise CvxError("InvalidArgument", "Invalid argument `paginationOpts`: it needs a cursor and numItems.")
 
 
 @system_query("_system/cli/tableSize", {"tableName": _STRING})

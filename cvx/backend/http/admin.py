@@ -59,6 +59,7 @@ async def get_canonical_urls(call: Call) -> Response:
     with call.services.db.snapshot() as snapshot:
         tx = call.services.db.begin(SYSTEM, snapshot=snapshot, read_only=True)
         urls = deployment.canonical_urls(tx, call.services.deployment)
+        await call.services.db.durable(snapshot.ts)
     return JsonResponse(encode_body(CanonicalUrls(convex_cloud_url=urls.cloud, convex_site_url=urls.site)))
 
 

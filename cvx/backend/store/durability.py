@@ -107,7 +107,7 @@ class Flusher:
         self._thread.join()
         if self._failure is None:
             self.sync()
-        self._resolve()
+        self._tell()  # This may be a thread of its own.
         os.close(self._fd)
 
     def _run(self) -> None:

@@ -127,8 +127,9 @@ class SqliteStore:
         try:
             return self._readers.pop()
         except IndexError:
-            connection = connect(self._path, _READER_CACHE_BYTES)
-            connection.execute("PRAGMA query_only=1")
+            with reading():
+                connection = connect(self._path, _READER_CACHE_BYTES)
+                connection.execute("PRAGMA query_only=1")
             return connection
 
     def _begin_reading(self) -> tuple[sqlite3.Connection, Timestamp]:

@@ -132,7 +132,10 @@ class Round:
         """Make the calls, letting others run after every so many."""
         size = self._rounds.limits.socket_batch
         for call in calls[:size]:
-            call()
+            try:
+                call()
+            except Exception:  # edge: one client's trouble; the others must hear of theirs.
+                _log.exception("a sync socket could not take in an update")
         if len(calls) > size:
             asyncio.get_running_loop().call_soon(self._tell_in_batches, calls[size:])
 

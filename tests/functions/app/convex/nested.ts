@@ -121,6 +121,14 @@ export const withBudget = mutation({
   },
 });
 
+export const staleInQuery = query({
+  args: {},
+  handler: async () => {
+    const call = { udfType: "snapshotQuery", name: "nested:listTags", args: {}, version: "1.48.0" };
+    return await (globalThis as any).Convex.asyncSyscall("1.0/runUdf", JSON.stringify(call));
+  },
+});
+
 export const staleQuery = mutation({
   args: {},
   handler: async (ctx) => {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,23 @@ def test_modules_are_replaced_as_a_set(tmp_path: Path) -> None:
         assert read(db, lambda tx: modules.text_of(tx, rows[1].sha256)).source == "a"
 
     run(tmp_path, body)
+
+
+def test_many_modules_are_not_too_many_reads(tmp_path: Path) -> None:
+    async def main() -> None:
+        limits = Limits(read_intervals_max=20)
+        async with await Database.open(
+            tmp_path, clock=WallClock(), limits=limits, system_tables=SYSTEM_TABLES
+        ) as db:
+            for version in ("1", "2"):
+                every = [new(f"m{n}.js", f"export const v = {version}{n};") for n in range(50)]
+                await db.run(SYSTEM, partial(modules.replace_modules, modules=every))
+            with db.snapshot() as snapshot:
+                tx = db.begin(SYSTEM, snapshot=snapshot, read_only=True)
+                texts = [modules.text_of(tx, row.sha256) for row in modules.all_modules(tx)]
+            assert len(texts) == 50 and None not in texts
+
+    asyncio.run(main())
 
 
 def test_two_modules_may_share_a_text(tmp_path: Path) -> None:

@@ -214,7 +214,8 @@ class Reading:
         table_id, internal = info.table_id, id.internal
         points = self._reads.points.get(table_id)
         if points is None or internal not in points:
-            self._meter.interval()
+            if not info.is_system:
+                self._meter.interval()
             self._reads.add_point(table_id, internal)
         pending = self.writes.writes.get((table_id, internal)) if self.writes.writes else None
         if pending is not None:
@@ -382,7 +383,8 @@ class Reading:
         info = self._visible(table, component, privileged)
         if info is None:
             return 0
-        self._meter.interval()
+        if not info.is_system:
+            self._meter.interval()
         self._reads.add(info.table_id, FULL_RANGE)
         return self.snapshot.view.count(info.table_id) + self.writes.count_delta(info)
 
@@ -401,8 +403,9 @@ class Reading:
         _check_usable(table, index)
         if range is None:
             range = compile_range(table.name, table.number, index, source.conditions)
-        self._meter.interval()
-        self.usage.queries += 1
+        if not table.is_system:  # Or a push of thousands of modules would be too much.
+            self._meter.interval()
+            self.usage.queries += 1
         scan = Scan(self.snapshot, self.writes, table, index, range, source.descending, self._seen)
         return scan, table, index
 

@@ -78,8 +78,10 @@ class ChildMemory:
         self._send(messages.forget_message(key))
 
     def send_sources(self, needed: messages.SourcesNeeded) -> None:
-        """Answer the child that asks for sources."""
-        bundle = self._bundles[needed.bundle]
+        """Answer the child that asks for sources; a bundle forgotten meanwhile has no call that waits for them."""
+        bundle = self._bundles.get(needed.bundle)
+        if bundle is None:
+            return
         for path in needed.paths:
             module = bundle.modules[path]
             self._send(messages.source_message(module.sha256, path, module.source, module.source_map))

@@ -87,6 +87,10 @@ function flush() {
   if (output.length > 1 << 22) output = new Uint8Array(1 << 16);
 }
 
+function flushWhenDue() {
+  if (outgoing.length > 0 && realNow() - flushedAt > FLUSH_AFTER_MS) flush();
+}
+
 const send = (header, lines) => {
   outgoing.push(JSON.stringify(header));
   if (lines !== undefined) for (const line of lines) outgoing.push(line);
@@ -232,11 +236,11 @@ core.setUnhandledPromiseRejectionHandler((_promise, reason) => {
 // ---- messages
 
 function load(execution) {
-  const { closure, missing } = closureOf(execution.bundle, execution.path);
-  if (missing !== undefined) {
+  const { closure, unasked } = closureOf(execution.bundle, execution.path);
+  if (unasked !== undefined) {
     if (!waitingForSource.has(execution.bundle)) waitingForSource.set(execution.bundle, []);
     waitingForSource.get(execution.bundle).push(execution);
-    send(["n", execution.id, execution.bundle, missing]);
+    if (unasked.length > 0) send(["n", execution.id, execution.bundle, unasked]);
     return null;
   }
   const id = `${execution.bundle} ${execution.path}`;
@@ -380,11 +384,14 @@ const handlers = {
   source([, sha, path, hasMap], line) {
     addSource(sha, path, JSON.parse(line()), hasMap ? line() : null);
   },
-  // All sources asked for under this bundle have been sent.
+  // All sources that one "n" asked for have been sent; what still misses others waits on.
   sources([, key]) {
     const waiting = waitingForSource.get(key) ?? [];
     waitingForSource.delete(key);
-    for (const execution of waiting) if (execution.phase !== PHASE_OVER) start(execution);
+    for (const execution of waiting) {
+      if (execution.phase !== PHASE_OVER) start(execution);
+      flushWhenDue(); // Many may have waited, and silence is taken for a loop.
+    }
   },
   forget([, key]) {
     forgetBundle(key);
@@ -438,7 +445,7 @@ function loop() {
       } catch (error) {
         failed(header, error);
       }
-      if (outgoing.length > 0 && realNow() - flushedAt > FLUSH_AFTER_MS) flush();
+      flushWhenDue();
     }
   }
 }

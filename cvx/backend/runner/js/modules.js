@@ -98,7 +98,7 @@ class Module {
 // ---- what has been loaded
 
 const modules = new Map(); // `${sha} ${path}` → Module
-const bundles = new Map(); // key → {paths: Map(path → sha), closures: Map(path → Closure), modules: Map}
+const bundles = new Map(); // key → {paths: Map(path → sha), closures: Map(path → Closure), modules: Map, asked: Set(path)}
 
 setSourceMaps((file) => {
   const path = file.slice("convex:/".length);
@@ -106,11 +106,12 @@ setSourceMaps((file) => {
 });
 
 export function addBundle(key, paths) {
-  bundles.set(key, { key, paths: new Map(Object.entries(paths)), closures: new Map(), modules: new Map() });
+  bundles.set(key, { key, paths: new Map(Object.entries(paths)), closures: new Map(), modules: new Map(), asked: new Set() });
 }
 
 export function addSource(sha, path, source, map) {
-  modules.set(`${sha} ${path}`, new Module(sha, path, source, map));
+  const id = `${sha} ${path}`;
+  if (!modules.has(id)) modules.set(id, new Module(sha, path, source, map)); // Two bundles may have asked.
 }
 
 /** Forget a bundle and every source that no other bundle names. */
@@ -188,8 +189,9 @@ function makePlan(order) {
 }
 
 /**
- * The closure of an entry module, or the list of paths whose source has not arrived yet.
- * @returns {{closure: Closure} | {missing: string[]}}
+ * The closure of an entry module, or, when sources have not arrived yet, the paths of those to ask for: each once for
+ * a bundle, however many calls wait for it. (Sources asked for by every call of a burst would fill the heap.)
+ * @returns {{closure: Closure} | {unasked: string[]}}
  */
 export function closureOf(bundleKey, path) {
   const bundle = bundles.get(bundleKey);
@@ -218,7 +220,11 @@ export function closureOf(bundleKey, path) {
     return node;
   };
   visit(path, null);
-  if (missing.length > 0) return { missing };
+  if (missing.length > 0) {
+    const unasked = missing.filter((each) => !bundle.asked.has(each));
+    for (const each of unasked) bundle.asked.add(each);
+    return { unasked };
+  }
   for (const node of order) {
     node.module.specifiers.forEach((specifier, i) => node.byName.set(specifier, node.nodes[i].at));
   }

@@ -32,7 +32,7 @@ test-fast: $(STAMP) ## Without Deno, Node, browser and slow tests
 	$(PYTEST) -n 2 -m 'not deno and not node and not browser and not slow'
 
 test-faults: $(STAMP) ## kill -9 and other faults, at full length
-	$(PYTEST) tests/faults
+	CVX_KILL_CYCLES=2000 CVX_SIMULATION_SEEDS=200 $(PYTEST) --timeout 7200 tests/faults tests/database tests/store
 
 check: $(STAMP) ## Linter, types, contracts between rooms
 	$(BIN)/ruff check .

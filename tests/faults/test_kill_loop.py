@@ -79,7 +79,7 @@ def test_no_acknowledged_write_is_lost_and_none_is_half_applied(tmp_path: Path) 
             workers = [Worker(number, backend.url, next_number[number]) for number in range(WORKERS)]
             for worker in workers:
                 worker.start()
-            time.sleep(chance.uniform(0.02, 0.25))
+            time.sleep(chance.uniform(0.02, 0.3))
             backend.kill()
             for worker in workers:
                 worker.stopping = True

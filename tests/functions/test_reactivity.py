@@ -9,7 +9,9 @@ import pytest
 
 from cvx.backend.auth import ANONYMOUS, SYSTEM, user_from_attributes
 from cvx.backend.functions import QueryEntry
-from cvx.values import DocumentId
+from cvx.backend.functions.query_cache import QueryKey
+from cvx.errors import CvxError
+from cvx.values import DocumentId, FunctionPath
 from tests.functions.deployment import App, Deployment
 from tests.functions.test_calls import ADMIN, run
 
@@ -75,6 +77,21 @@ def test_one_execution_serves_everybody_who_asks_at_once(tmp_path: Path, app: Ap
         entries = await asyncio.gather(*(d.entry(BALANCE, {"name": "ada"}, identity=user) for user in users))
         assert len({id(entry) for entry in entries}) == 1
         assert executions(d) == before + 1
+
+    run(tmp_path, app, body)
+
+
+def test_who_waits_for_a_run_that_came_too_late_runs_it(tmp_path: Path, app: App) -> None:
+    async def body(d: Deployment) -> None:
+        await d.mutation("bank:open", {"name": "ada", "balance": 1})
+        cache, ts = d.executor.cache, d.db.latest_ts
+        key = QueryKey(FunctionPath.parse(BALANCE), b'{"name":"ada"}', None, False)
+        other = cache.begin(key, ANONYMOUS.cache_key(), ts)
+        waiting = asyncio.create_task(d.query(BALANCE, {"name": "ada"}))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        cache.finish(key, other, CvxError("SnapshotTooOld", "Too old.", kind="out_of_retention"))
+        assert await waiting == 1.0
 
     run(tmp_path, app, body)
 

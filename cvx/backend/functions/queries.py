@@ -78,7 +78,12 @@ class QueryRunner:
                 running = self._cache.running(key, identity_key, ts)
                 if running is None:
                     break
-                entry = await asyncio.shield(running.done)  # Ours to wait for, not to cancel.
+                try:
+                    entry = await asyncio.shield(running.done)  # Ours to wait for, not to cancel.
+                except CvxError as error:
+                    if error.kind != "out_of_retention":
+                        raise
+                    continue  # Its snapshot was too old; ours need not be.
                 if entry is None or not entry.serves(identity_key, ts):
                     continue
             self._record_cached(request, entry, started)

@@ -366,7 +366,7 @@ class SyncDriver:
             self._unwatch(run.query_id)
             update.asked += 1
             update.round.ask(run, update.task.caller, partial(self._answered, update, run))
-            if update.asked >= self._services.limits.socket_queries_parallel_max:
+            if update.is_over or update.asked >= self._services.limits.socket_queries_parallel_max:
                 break
         update.is_asking = False
         if update.asked == 0 and not update.is_over:

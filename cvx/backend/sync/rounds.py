@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 
 from cvx.backend.config import Limits
-from cvx.backend.database import Database
+from cvx.backend.database import Database, Snapshot
 from cvx.backend.functions import FunctionExecutor, QueryEntry
 from cvx.errors import CvxError
 from cvx.protocol.sync_events import Caller, QueryRun
@@ -39,7 +39,7 @@ class Rounds:
     def join(self) -> Round:
         """The round to update in now. To be left again."""
         latest = self._latest
-        if latest is None or latest.ts != self.db.latest_ts:
+        if latest is None or latest.ts != self.db.latest_ts or latest.is_expired:
             latest = self._latest = Round(self)
         latest.members += 1
         return latest
@@ -63,6 +63,11 @@ class Round:
         self._waiting_for_disk: list[Callable[[], None]] = []
         self._start(self._await_disk())
 
+    @property
+    def is_expired(self) -> bool:
+        """Whether it has lasted for so long that nothing more can be found out in it."""
+        return self._snapshot.is_expired
+
     def ask(self, run: QueryRun, caller: Caller, tell: Callable[[Answer], None]) -> None:
         """Have `tell` called with the entry, or with what the system failed at; at once if it is known."""
         # Whom an admin acts as is the same caller to user code, but may call more.
@@ -77,7 +82,8 @@ class Round:
         question = self._questions.get(key)
         if question is None:
             question = self._questions[key] = _Question()
-            self._start(self._find_out(question, run, caller))
+            # Held until it is answered, whoever leaves: others than this round may wait for the same run.
+            self._start(self._find_out(key, question, run, caller, self._snapshot.acquire()))
         if question.answer is not None:
             tell(question.answer)
         else:
@@ -107,14 +113,16 @@ class Round:
         waiting, self._waiting_for_disk = self._waiting_for_disk, []
         self._tell_in_batches(waiting)
 
-    async def _find_out(self, question: _Question, run: QueryRun, caller: Caller) -> None:
+    async def _find_out(
+        self, key: _Key, question: _Question, run: QueryRun, caller: Caller, snapshot: Snapshot
+    ) -> None:
         answer: Answer
         try:
             answer = await self._rounds.executor.query(
                 run.path,
                 bytes(run.args),
                 caller.identity,
-                snapshot=self._snapshot,
+                snapshot=snapshot,
                 journal=run.journal,
                 caller="SyncWorker",
                 component=run.component,
@@ -124,6 +132,10 @@ class Round:
         except Exception:
             _log.exception("a query of sync sockets failed: %s", run.path)
             answer = CvxError("InternalServerError", "Internal error.", kind="internal")
+        finally:
+            snapshot.release()
+        if isinstance(answer, CvxError) and answer.kind != "bad_request":
+            del self._questions[key]  # It may pass: whoever asks next asks anew.
         question.answer = answer
         waiting, question.waiting = question.waiting, []
         self._tell_in_batches([partial(tell, answer) for tell in waiting])

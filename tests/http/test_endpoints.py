@@ -157,6 +157,42 @@ def test_page_options_that_are_none(served: LiveBackend, http: httpx.Client, opt
     assert (answer.status_code, answer.json()["status"]) == (200, "error")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/api/query", TABLES),
+        ("POST", "/api/query_batch", {"queries": [TABLES]}),
+        ("POST", "/api/query_ts", {}),
+        ("POST", "/api/mutation", {"path": "no:such", "args": {}}),
+        ("POST", "/api/action", {"path": "no:such", "args": {}}),
+        ("POST", "/api/function", {"path": "no:such", "args": {}}),
+        ("GET", "/api/v1/get_canonical_urls", None),
+        ("GET", "/api/v1/list_environment_variables", None),
+        ("GET", "/api/stream_function_logs?cursor=0", None),
+        ("POST", "/api/get_config_hashes", {"version": "1.48.0", "adminKey": ""}),
+    ],
+)
+def test_no_answer_before_what_it_rests_on_is_on_disk(
+    served: LiveBackend, http: httpx.Client, method: str, path: str, body: Any
+) -> None:
+    db = served.backend.services.db
+
+    async def commit() -> int:
+        with db.begin(None) as tx:
+            tx.insert(f"rows{db.latest_ts}", {})  # A new table: the list of tables changes.
+            return await db.commit(tx)
+
+    if body is not None and "adminKey" in body:
+        body = {**body, "adminKey": served.admin_key}
+    http.post("/api/query", json=TABLES, headers=served.headers)  # So that the log has something.
+    disk = db._store._flusher._syncing  # type: ignore[attr-defined]
+    with disk:
+        served.run(commit)
+        with pytest.raises(httpx.ReadTimeout):
+            http.request(method, path, json=body, headers=served.headers, timeout=0.25)
+    assert http.request(method, path, json=body, headers=served.headers).status_code == 200
+
+
 def test_batch_and_past(served: LiveBackend, http: httpx.Client) -> None:
     ts = http.post("/api/query_ts").json()["ts"]
     body = {**TABLES, "ts": ts}

@@ -68,13 +68,13 @@ def _put(
 ) -> bool:
     """Put in a batch that was read at `ts`; False when too much has happened since to know what to leave out."""
     log = committer.log
-    if not log.covers(ts):
-        return False
     untouched = [
         entry
         for entry in batch
         if entry.internal is not None and not log.changed_since(entry.table_id, entry.internal, ts)
     ]
+    if not log.covers(ts):  # Asked last: it may have been trimmed while it was looked into.
+        return False
     store.fill(untouched, notes)
     return True
 

@@ -90,6 +90,7 @@ class WriteLog:
 
     def _drop_oldest(self) -> None:
         changes = self._commits.popleft()
+        self.start_ts = changes.ts  # First: another thread may be looking (backfill.py).
         for index_id, keys in changes.keys.items():
             tail = self._tails[index_id]
             for _ in keys:
@@ -99,7 +100,6 @@ class WriteLog:
             self._entries -= len(keys)
             if not tail.changes:
                 del self._tails[index_id]
-        self.start_ts = changes.ts
 
     def covers(self, since: Timestamp) -> bool:
         """Whether every commit after `since` is still known."""

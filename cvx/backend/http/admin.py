@@ -105,6 +105,8 @@ async def _stream(call: Call, *, structured: bool) -> Response:
         await log.wait(cursor, deadline - loop.time())
         found, cursor = log.calls(cursor, request_id=request_id)
     entries = [entry.entry(structured=structured) for entry in found]
+    # A mutation is in the log before it is on disk.
+    await call.services.db.durable(call.services.db.latest_ts)
     return JsonResponse(msgspec.json.encode({"entries": entries, "newCursor": cursor}))
 
 

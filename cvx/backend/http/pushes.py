@@ -35,25 +35,25 @@ _Request = TypeVar(
 async def get_config_hashes(call: Call) -> Response:
     """POST /api/get_config_hashes: what is deployed now."""
     await _read(call, GetConfigHashesRequest, write=False)
-    return JsonResponse(encode_body(call.services.pushes.get_config_hashes()))
+    return await _on_disk(call, encode_body(call.services.pushes.get_config_hashes()))
 
 
 async def start_push(call: Call) -> Response:
     """POST /api/deploy2/start_push: analyse, keep the code, prepare schema and indexes; nothing visible."""
     body = await _read(call, StartPushRequest)
-    return JsonResponse(encode_body(await call.services.pushes.start_push(body)))
+    return await _on_disk(call, encode_body(await call.services.pushes.start_push(body)))
 
 
 async def evaluate_push(call: Call) -> Response:
     """POST /api/deploy2/evaluate_push: what would change; writes nothing."""
     body = await _read(call, StartPushRequest, write=False)
-    return JsonResponse(encode_body(await call.services.pushes.evaluate_push(body)))
+    return await _on_disk(call, encode_body(await call.services.pushes.evaluate_push(body)))
 
 
 async def evaluate_schema(call: Call) -> Response:
     """POST /api/deploy2/evaluate_schema: what the schema would cost; writes nothing."""
     body = await _read(call, StartPushRequest, write=False)
-    return JsonResponse(encode_body(await call.services.pushes.evaluate_schema(body)))
+    return await _on_disk(call, encode_body(await call.services.pushes.evaluate_schema(body)))
 
 
 async def wait_for_schema(call: Call) -> Response:
@@ -75,6 +75,12 @@ async def report_push_completed(call: Call) -> Response:
     """POST /api/deploy2/report_push_completed: spans of the pusher; taken and not kept."""
     await _read(call, ReportPushCompletedRequest)
     return JsonResponse(b"null")
+
+
+async def _on_disk(call: Call, body: bytes) -> Response:
+    """The answer, once everything it may rest on is on disk."""
+    await call.services.db.durable(call.services.db.latest_ts)
+    return JsonResponse(body)
 
 
 async def _read(call: Call, expected: type[_Request], *, write: bool = True) -> _Request:

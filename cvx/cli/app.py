@@ -47,6 +47,7 @@ EXIT_CODES: dict[int, str] = {
 _EXIT_BY_CODE: dict[str, int] = {
     "InputNeeded": 2,
     "UsageError": 2,
+    "InvalidSelection": 2,
     "FunctionNotFound": 3,
     "ArgumentValidation": 5,
     "SchemaMismatch": 5,
@@ -175,12 +176,9 @@ def root_command() -> Any:
     return typer.main.get_command(app)
 
 
-_OPTIONAL_VALUES: dict[str, tuple[frozenset[str] | None, str]] = {
-    "--configure": (frozenset({"new", "existing"}), "ask"),
-    "--tail-logs": (frozenset({"always", "pause-on-deploy", "disable"}), "always"),
-    "--history": (None, "all"),
-}
-"""Options whose value may be left out, as in the official CLI: allowed values (None: a number), and the default."""
+_OPTIONAL_VALUES = {"--configure": "ask", "--tail-logs": "always", "--history": "all"}
+"""Options whose value may be left out, as in the official CLI, and what it is then. Their commands take no
+arguments, so a word that follows is the value, right or wrong."""
 
 
 def with_optional_values(argv: Sequence[str]) -> list[str]:
@@ -193,11 +191,8 @@ def with_optional_values(argv: Sequence[str]) -> list[str]:
             return [*out, token, *rest]
         out.append("--yes=yes" if token in ("--yes", "-y") else token)
         if token in _OPTIONAL_VALUES:
-            allowed, default = _OPTIONAL_VALUES[token]
-            following = rest[0] if rest else ""
-            given = following in allowed if allowed is not None else following.isdigit() or following == "all"
-            if not given:
-                out.append(default)
+            given = bool(rest) and not rest[0].startswith("-")
+            out.append(rest.pop(0) if given else _OPTIONAL_VALUES[token])
     return out
 
 
@@ -276,7 +271,8 @@ def _usage_error(error: Any) -> CvxError:
     hint = f"`{path} --help` shows what it takes."
     option = getattr(error, "option_name", None)
     if option and getattr(error, "possibilities", None):
-        hint = f"Did you mean {' or '.join(sorted(error.possibilities))}?"
+        names = list(error.possibilities)
+        hint = _nearest(str(option), names, "Did you mean {}?") or f"Did you mean {' or '.join(names)}?"
         message = f"{path} has no option {option}."
     elif option and getattr(error, "ctx", None) is not None:
         names = [name for param in error.ctx.command.params for name in param.opts if name.startswith("--")]

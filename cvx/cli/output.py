@@ -163,6 +163,9 @@ class Output:
         else:
             lines = [f"{heading} {error.message}"]
             for diagnostic in diagnostics:
+                if diagnostic.text not in error.message:
+                    lines.append(self.render_diagnostic(diagnostic))
+                    continue
                 lines += self._frame(diagnostic) + [f"  note: {note}" for note in diagnostic.notes]
         if error.hint:
             lines.append(f"  {self.paint('fix:', 'green')} {error.hint}")

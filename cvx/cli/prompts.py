@@ -7,7 +7,7 @@ usage error that names the flag to pass instead (cli-contract item 13).
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +25,20 @@ class Prompts:
         """Is there somebody to ask?"""
         return self.allowed and stdin_is_terminal() and sys.stderr.isatty()
 
-    def choose(self, question: str, choices: Sequence[str], *, default: str, flag: str) -> str:
-        """One of `choices`."""
+    def choose(
+        self, question: str, choices: Sequence[str] | Mapping[str, str], *, default: str, flag: str
+    ) -> str:
+        """One of `choices`; a mapping explains each of them."""
         self._require(question, flag)
         import questionary
 
-        return str(self._answer(questionary.select(question, choices=list(choices), default=default)))
+        explained = choices if isinstance(choices, Mapping) else dict.fromkeys(choices, "")
+        width = max(map(len, explained))
+        shown = [
+            questionary.Choice(f"{name.ljust(width)}  {text}".rstrip(), value=name)
+            for name, text in explained.items()
+        ]
+        return str(self._answer(questionary.select(question, choices=shown, default=default)))
 
     def confirm(self, question: str, *, default: bool, flag: str) -> bool:
         """Yes or no."""

@@ -162,8 +162,11 @@ def code_frame(source: str, line: int, column: int | None = None, length: int = 
     """The lines around `line` (from 1) with `length` characters from `column` (from 1) marked.
 
     A place outside the source gives an empty frame: the file may have changed since it was complained about.
+    The line after the last one is where an unexpected end is.
     """
     lines = source.splitlines()
+    if lines and line == len(lines) + 1:
+        lines.append("")
     if not 1 <= line <= len(lines):
         return ()
     first = max(1, line - FRAME_LINES_BEFORE)

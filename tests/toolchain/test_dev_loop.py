@@ -289,6 +289,16 @@ def test_port_taken_says_by_what_and_takes_the_next(project: Path) -> None:
         assert asked.returncode == 5 and f"Port {port} is taken" in asked.stderr
 
 
+def test_worktrees_of_one_name_started_at_once_get_ports_of_their_own(tmp_path: Path) -> None:
+    projects = [notes_project(tmp_path / side / "app") for side in ("left", "right")]
+    with Dev(projects[0]) as left, Dev(projects[1]) as right:
+        urls = {dev.event("target")["url"] for dev in (left, right)}
+        left.ready(), right.ready()
+        assert len(urls) == 2
+        left.call("notes:add", {"text": "mine"})
+        assert (left.call("notes:count"), right.call("notes:count")) == (1, 0)
+
+
 def test_once_and_until_success_and_run(project: Path) -> None:
     done = run_cvx(project, "dev", "--once", "--run", "notes:count", "--typecheck", "disable")
     assert done.returncode == 0, done.stderr
@@ -305,9 +315,24 @@ def test_once_and_until_success_and_run(project: Path) -> None:
 
 def test_once_fails_on_type_errors(project: Path) -> None:
     source = (project / "convex" / "notes.ts").read_text()
+    assert run_cvx(project, "dev", "--once").returncode == 0
     (project / "convex" / "notes.ts").write_text(source.replace('"one"', '"typed" satisfies number'))
     done = run_cvx(project, "dev", "--once")
     assert done.returncode == 1 and "TypeErrors" in done.stderr, done.stderr
+    assert done.stderr.count("--> convex/notes.ts:") == 1, "shown once, with its place"
+    assert run_cvx(project, "run", "notes:version").stdout == '"one"\n', "nothing was activated"
+    forced = run_cvx(project, "dev", "--once", "--typecheck", "disable")
+    assert forced.returncode == 0 and run_cvx(project, "run", "notes:version").stdout == '"typed"\n'
+
+
+def test_until_success_waits_for_the_types(project: Path) -> None:
+    source = (project / "convex" / "notes.ts").read_text()
+    (project / "convex" / "notes.ts").write_text(source.replace('"one"', '"typed" satisfies number'))
+    with Dev(project, "--until-success", typecheck="enable") as dev:
+        dev.failed("TypeErrors")
+        write_notes(project, "two")
+        dev.ready()
+        assert dev.process.wait(10) == 0
 
 
 def test_front_end_that_fails_ends_dev(project: Path) -> None:
@@ -315,6 +340,22 @@ def test_front_end_that_fails_ends_dev(project: Path) -> None:
         dev.ready()
         assert dev.process.wait(10) == 1
         assert "status 7" in "".join(dev.errors) or dev.event("end")["error"]["code"] == "FrontEndFailed"
+
+
+def test_front_end_writes_through_us(project: Path) -> None:
+    command = "echo $CONVEX_URL; test -t 1 && echo terminal; echo last words >&2; exit 7"
+    done = run_cvx(project, "dev", "--start", command)
+    assert done.returncode == 1 and done.stdout == ""
+    assert "http://127.0.0.1:" in done.stderr and "\nterminal" not in done.stderr
+    assert done.stderr.index("last words") < done.stderr.index("FrontEndFailed]")
+
+
+def test_functions_folder_that_vanishes_is_made_again_and_said(project: Path) -> None:
+    with Dev(project) as dev:
+        dev.ready()
+        (project / "convex").rename(project / "aside")
+        dev.ready()
+        assert "convex/ did not exist" in "".join(dev.errors)
 
 
 def test_commands_start_the_backend_when_none_runs(project: Path) -> None:

@@ -51,7 +51,10 @@ def serve(
         bool, typer.Option("--redact-errors", help="Hide error texts from clients, as in production.")
     ] = False,
 ) -> None:
-    """Run the backend in the foreground; SIGTERM or Ctrl-C stops it cleanly."""
+    """Run the backend in the foreground.
+
+    SIGTERM or Ctrl-C stops it cleanly.
+    """
     from cvx.backend.auth import load_instance
     from cvx.backend.backend import serve_backend
     from cvx.backend.config import BackendConfig
@@ -111,7 +114,7 @@ def key(
 
 @command(app, "status", examples=["cvx backend status", "cvx backend status --json"])
 def status(context: CommandContext) -> None:
-    """Say which backends of this project run, where, and with which process."""
+    """List this project's backends: state, process, address."""
     from cvx.toolchain.project import list_local
 
     found = []
@@ -144,7 +147,7 @@ def stop(
     context: CommandContext,
     name: Annotated[str, typer.Option("--name", help="The local deployment.")] = "default",
 ) -> None:
-    """Stop the backend of a local deployment; nothing happens when none runs."""
+    """Stop the backend of a local deployment."""
     from cvx.toolchain.dev import stop_backend
     from cvx.toolchain.project import local_state
 

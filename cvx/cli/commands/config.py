@@ -31,10 +31,9 @@ def show(
     settings = settings_with_origin(context.project_or_bare(), context.flags, os.environ)
     shown = settings if origin else [s for s in settings if not s.overridden]
     rows = [
-        (s.name, "(hidden)" if s.secret else s.value, s.origin, "overridden" if s.overridden else "")
-        for s in shown
+        (s.name, "(hidden)" if s.secret else s.value, s.origin, "" if s.overridden else "yes") for s in shown
     ]
-    columns = ("name", "value", "origin", "")
+    columns = ("name", "value", "origin", "in force")
     if not origin:
         rows, columns = [row[:2] for row in rows], columns[:2]  # type: ignore[misc, assignment]
     context.output.result(

@@ -48,7 +48,10 @@ def deploy(
     ] = "try",
     codegen: Annotated[str, typer.Option("--codegen", metavar="MODE", help="enable or disable.")] = "enable",
     yes: Annotated[
-        str | None, typer.Option("--yes", metavar="", help="Do not ask.", show_default=False)
+        str | None,
+        typer.Option(
+            "--yes", metavar="", help="For scripts of the official CLI; nothing is asked.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Push the project to a deployment, all or nothing."""

@@ -211,6 +211,9 @@ class TerminalView:
         if answer.status == "success":
             self._output.say(f"{function} returned {pretty_json(answer.value)}")
 
+    def front_end(self, line: str) -> None:
+        self._output.raw(line)  # Talk: standard output belongs to data.
+
     def _json(self, event: dict[str, Any]) -> None:
         if self._output.json_mode:
             self._output.item(event)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cvx.cli.command import command
 from cvx.cli.context import CommandContext
+
+if TYPE_CHECKING:
+    from cvx.toolchain.project import PackageJson
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -42,7 +45,7 @@ def init(
 ) -> None:
     """Start a project, or add what is missing to one."""
     from cvx.toolchain.dev import set_up_project
-    from cvx.toolchain.project import is_empty_folder
+    from cvx.toolchain.project import is_empty_folder, packages_in_place
     from cvx.toolchain.project import list_templates as all_templates
 
     if list_templates:
@@ -58,16 +61,17 @@ def init(
     if template is None and is_empty_folder(folder):
         template = DEFAULT_TEMPLATE
         if context.prompts.possible and yes is None:
-            names = [t.name for t in all_templates()]
+            choices = {t.name: t.description for t in all_templates()}
             template = context.prompts.choose(
-                "Which template?", names, default=template, flag="--template NAME"
+                "Which template?", choices, default=template, flag="--template NAME"
             )
     done = set_up_project(folder, template, context.reporter, install=not no_install)
     output = context.output
     for path in done.report.created:
         output.detail(f"+ {path}")
     if done.is_noop:
-        output.done(f"Nothing to do: {done.project.root.name} has everything it needs.")
+        but = "" if packages_in_place(done.project) else " but its npm packages"
+        output.done(f"Nothing to do: {done.project.root.name} has everything it needs{but}.")
     else:
         parts = [f"{len(done.report.created)} files written"] if done.report.created else []
         parts += [f"added to {', '.join(done.report.changed)}"] if done.report.changed else []
@@ -75,10 +79,7 @@ def init(
         parts += [f"{', '.join(done.variables)} in .env.local"] if done.variables else []
         output.done(f"{done.project.root.name} is set up: {'; '.join(parts) or 'types generated'}.")
         where = f"cd {directory} && " if directory else ""
-        start = (
-            ' --start "vite"' if done.project.package_json and done.project.package_json.has("vite") else ""
-        )
-        output.say(f"Next: {where}cvx dev{start}")
+        output.say(f"Next: {where}{_next_command(done.project.package_json)}")
     output.result(
         {
             "root": str(done.project.root),
@@ -91,3 +92,11 @@ def init(
             "noop": done.is_noop,
         }
     )
+
+
+def _next_command(package_json: PackageJson | None) -> str:
+    """`cvx dev`, with the project's own front end beside it where its `dev` script names one."""
+    script = package_json.scripts.get("dev", "") if package_json else ""
+    if script.startswith("cvx dev") or not script:
+        return script or "cvx dev"
+    return f'cvx dev --start "{script}"' if '"' not in script else "cvx dev"

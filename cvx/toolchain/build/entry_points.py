@@ -133,7 +133,11 @@ def _consider(scan: _Scan, file: Path) -> None:
         return
     if "/" not in relative and name.lower().startswith("https."):
         _warn_of_https(scan, file)
-    if not name.endswith(EXTENSIONS) or name.startswith((".", "#")) or " " in relative:
+    if not name.endswith(EXTENSIONS) or name.startswith((".", "#")):
+        return
+    if " " in relative:
+        text = "a name with a space is no module path; the file is left out."
+        scan.warnings.append(Diagnostic(text, severity="warning", file=scan.shown(file), hint="Rename it."))
         return
     if name in ("schema.ts", "schema.js") or name.count(".") > 1:
         return

@@ -40,6 +40,7 @@ async def follow_logs(
     was never there, and any failure when not following.
     """
     begun: asyncio.Task[LogPage] | None = None
+    asked_at = time.time()
     first = LogPage([], since or 0)
     if since is None:
         # A deployment that has kept nothing answers when something happens: that is news, not history.
@@ -47,9 +48,13 @@ async def follow_logs(
         await asyncio.wait({begun}, timeout=EMPTY_AFTER_S)
         if begun.done():
             first, begun = begun.result(), None
-    kept = [] if history == 0 else first.entries if history is None else first.entries[-history:]
-    for raw in kept:
-        yield _decode(raw)
+    calls = [_decode(raw) for raw in first.entries]
+    if history == 0:  # What happened since we asked is news.
+        calls = [call for call in calls if call.entry.timestamp >= asked_at]
+    elif history is not None:
+        calls = calls[-history:]
+    for call in calls:
+        yield call
     cursor, delay = first.new_cursor, RETRY_FIRST_S
     try:
         while follow:

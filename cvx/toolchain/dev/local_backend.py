@@ -13,6 +13,7 @@ import asyncio
 import fcntl
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -115,19 +116,16 @@ async def start_backend(
         if adopted is not None:
             reporter.report(Notice(f"Using the backend that runs already (pid {adopted.pid}).", "verbose"))
             return adopted
-        config = _with_ports(project, state, reporter, port)
         _trim(state.log_file)
-        log_start = state.log_file.stat().st_size if state.log_file.exists() else 0
-        process = _spawn(state, config)
-        state.note_running(process.pid, config.cloud_port, config.site_port)
-        backend = LocalBackend(state, config, process, process.pid, log_start)
-        try:
-            await _wait_until_ready(backend)
-            backend.config = _with_key(state, config)
-        except BaseException:
-            backend.stop()
-            raise
-        return backend
+        for last in (False, False, True):
+            config = _with_ports(project, state, reporter, port)
+            try:
+                return await _start(state, config)
+            except CvxError as error:
+                # Another project's backend may have taken the port between our look and our child's.
+                if last or port is not None or "PortInUse" not in error.message:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
 
 @asynccontextmanager
@@ -187,6 +185,20 @@ async def answers_as(port: int, instance_name: str) -> bool:
 
 
 # ---- inside ------------------------------------------------------------------------------------------
+
+
+async def _start(state: LocalState, config: LocalConfig) -> LocalBackend:
+    log_start = state.log_file.stat().st_size if state.log_file.exists() else 0
+    process = _spawn(state, config)
+    state.note_running(process.pid, config.cloud_port, config.site_port)
+    backend = LocalBackend(state, config, process, process.pid, log_start)
+    try:
+        await _wait_until_ready(backend)
+        backend.config = _with_key(state, config)
+    except BaseException:
+        backend.stop()
+        raise
+    return backend
 
 
 async def _adopt(state: LocalState, port: int | None) -> LocalBackend | None:
@@ -263,9 +275,12 @@ def _port_in_env_local(project: Project) -> int | None:
 
 
 def _instance(project: Project, state: LocalState) -> str:
-    """A name for the instance: says which project's backend answers on a port."""
+    """A name for the instance: says which project's backend answers on a port.
+
+    Worktrees of one project have the same name; the suffix tells their backends apart.
+    """
     base = re.sub(r"[^a-z0-9]+", "-", project.name.lower()).strip("-") or "app"
-    return f"local-{base}-{state.name}"
+    return f"local-{base}-{state.name}-{secrets.token_hex(3)}"
 
 
 def _spawn(state: LocalState, config: LocalConfig) -> subprocess.Popen[bytes]:

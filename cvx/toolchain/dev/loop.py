@@ -97,6 +97,9 @@ class DevView(Reporter, Protocol):
     def value(self, function: str, answer: FunctionAnswer) -> None:
         """What `--run` returned."""
 
+    def front_end(self, line: str) -> None:
+        """A line that the front end of `--start` wrote."""
+
 
 class DevLoop:
     """One `cvx dev`. `deployment` is None for the local deployment called `name`."""
@@ -173,7 +176,25 @@ class DevLoop:
         self._follow(build.bundle.watched_files)
         await connecting
         assert self._pusher is not None, "connected"
-        return await self._pipeline.push(build, self._pusher)
+        if not self._options.ends or self._options.typecheck == "disable":
+            return await self._pipeline.push(build, self._pusher)
+        return await self._push_checked(build, self._pusher)
+
+    async def _push_checked(self, build: Build, pusher: Pusher) -> Pushed:
+        """Push for `--once`: type errors stop it before anything is activated, as in the official CLI."""
+        results: list[TypecheckResult] = []
+
+        def check() -> None:
+            results.append(checked_types(build.project, self._options.typecheck))
+
+        try:
+            pushed = await self._pipeline.push(build, pusher, before_finish=check)
+        except CvxError as error:
+            self._follow(build.bundle.watched_files | watched_files_of(error))
+            raise
+        for result in results:
+            self._view.types(result)
+        return pushed
 
     def _follow(self, read: frozenset[Path], *, packages: bool = False) -> None:
         self._watcher.follow(watch_set(self._project, read, packages=packages))
@@ -247,13 +268,16 @@ class DevLoop:
             framework = detect_framework(self._project.package_json)
             assert self._client is not None, "connected"
             variables = {framework.url_variable: self._client.deployment.url}
-            self._front_end = FrontEnd(self._project, self._options.start, variables)
-        if self._options.typecheck == "disable":
+            loop = asyncio.get_running_loop()
+
+            def show(line: str) -> None:
+                loop.call_soon_threadsafe(self._view.front_end, line)
+
+            self._front_end = FrontEnd(self._project, self._options.start, variables, show)
+        if self._options.typecheck == "disable" or self._options.ends:  # Then it was checked before.
             return
         await end_task(self._checking)
         self._checking = asyncio.create_task(self._check_types(build.project), name="typecheck")
-        if self._options.ends:
-            await self._checking
 
     async def _run_function(self, function: str) -> None:
         assert self._client is not None, "connected"
@@ -267,8 +291,7 @@ class DevLoop:
             self._view.failed(error, "")
 
     async def _check_types(self, project: Project) -> None:
-        if not self._options.ends:
-            await asyncio.sleep(TYPECHECK_PAUSE_S)
+        await asyncio.sleep(TYPECHECK_PAUSE_S)
         check = await asyncio.to_thread(Typecheck, project)
         try:
             result = await asyncio.to_thread(check.result)
@@ -278,8 +301,6 @@ class DevLoop:
         finally:
             check.cancel()
         self._view.types(result)
-        if self._options.ends:
-            check_types_passed(result, self._options.typecheck)
 
     async def _after_failure(self, error: CvxError) -> None:
         """Show it; end when nothing the user can do here would help."""
@@ -348,6 +369,7 @@ class DevLoop:
     async def _front_end_ends(self) -> None:
         while self._front_end is None or self._front_end.poll() is None:
             await asyncio.sleep(BACKEND_POLL_S)
+        await asyncio.to_thread(self._front_end.drain)
         code, command = self._front_end.poll(), self._front_end.command
         self._front_end = None
         if code:
@@ -398,6 +420,17 @@ def develop(
             raise KeyboardInterrupt from None
 
     asyncio.run(main())
+
+
+def checked_types(project: Project, mode: TypecheckMode) -> TypecheckResult:
+    """Check the types now, in this thread; raises what `check_types_passed` raises."""
+    checking = Typecheck(project)
+    try:
+        result = checking.result()
+    finally:
+        checking.cancel()
+    check_types_passed(result, mode)
+    return result
 
 
 def check_types_passed(result: TypecheckResult, mode: TypecheckMode) -> None:

@@ -33,7 +33,7 @@ from cvx.toolchain.build import (
 )
 from cvx.toolchain.client import Analysis, HashedModule, PushedCode, Pusher, PushOutcome
 from cvx.toolchain.client.push import SERVER_VERSION
-from cvx.toolchain.progress import Reporter, Step, task
+from cvx.toolchain.progress import Notice, Reporter, Step, task
 from cvx.toolchain.project import Project, find_package, load_project, package_version
 
 
@@ -89,6 +89,8 @@ class Pipeline:
         project.require_convex()
         if not project.functions_dir.is_dir():
             init_functions_dir(project)
+            made = f"{project.config.functions} did not exist; it was made, and holds no functions yet."
+            self._reporter.report(Notice(made, "warning"))
         graph = find_components(project, self._bundler)
         if self._codegen:
             write_stubs(graph)

@@ -13,7 +13,6 @@ from pathlib import Path
 from cvx.toolchain.build import (
     Bundler,
     CodegenResult,
-    Typecheck,
     bundle_project,
     evaluate_definitions,
     find_components,
@@ -23,7 +22,7 @@ from cvx.toolchain.build import (
 )
 from cvx.toolchain.client import DeploymentClient, Pusher
 from cvx.toolchain.dev.local_backend import prepare_deployment
-from cvx.toolchain.dev.loop import TypecheckMode, check_types_passed
+from cvx.toolchain.dev.loop import TypecheckMode, checked_types
 from cvx.toolchain.dev.pipeline import Pipeline, Pushed
 from cvx.toolchain.progress import Notice, Reporter
 from cvx.toolchain.project import (
@@ -125,13 +124,8 @@ async def push_once(
         build = await pipeline.build()
 
         def check() -> None:
-            if typecheck == "disable":
-                return
-            checking = Typecheck(build.project)
-            try:
-                check_types_passed(checking.result(), typecheck)
-            finally:
-                checking.cancel()
+            if typecheck != "disable":
+                checked_types(build.project, typecheck)
 
         return await pipeline.push(
             build, Pusher(client), dry_run=dry_run, message=message, before_finish=check

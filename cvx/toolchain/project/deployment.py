@@ -53,6 +53,13 @@ FROM_DEFAULT = "default"
 
 _DEPLOY_KEY_NAMES = ("CONVEX_DEPLOY_KEY", "CONVEX_DEPLOYMENT_TOKEN")
 _SECRET_NAMES = frozenset({*_DEPLOY_KEY_NAMES, "CONVEX_SELF_HOSTED_ADMIN_KEY"})
+_CHOOSING = frozenset(
+    {
+        *("--url", "--deployment", "--prod", "--env-file"),
+        *("CONVEX_SELF_HOSTED_URL", *_DEPLOY_KEY_NAMES, "CONVEX_DEPLOYMENT"),
+    }
+)
+"""Settings that choose a deployment by themselves, above any name further down."""
 _VARIABLES = (
     "CONVEX_SELF_HOSTED_URL",
     "CONVEX_SELF_HOSTED_ADMIN_KEY",
@@ -211,13 +218,15 @@ def settings_with_origin(
                 found.append(Setting(name, value, source.origin, name in _SECRET_NAMES, name in seen))
                 seen.add(name)
     toml = _read_toml(project)
-    selected = selected_name(project)
-    if selected:
-        found.append(Setting("deployment", selected, FROM_SELECTION))
-    if toml.deployment:
-        found.append(Setting("deployment", toml.deployment, FROM_TOML, overridden=bool(selected)))
-    if not selected and not toml.deployment:
-        found.append(Setting("deployment", DEFAULT_NAME, FROM_DEFAULT))
+    chosen = any(setting.name in _CHOOSING for setting in found)
+    for choice, origin in (
+        (selected_name(project), FROM_SELECTION),
+        (toml.deployment, FROM_TOML),
+        (DEFAULT_NAME, FROM_DEFAULT),
+    ):
+        if choice:
+            found.append(Setting("deployment", choice, origin, overridden=chosen))
+            chosen = True
     config = project.config
     functions_origin = "convex.json" if config.path else FROM_DEFAULT
     return (*found, Setting("functions", config.functions, functions_origin))
@@ -260,7 +269,7 @@ def _sources(project: Project, flags: DeploymentFlags, environ: Mapping[str, str
         path = flags.env_file
         if not path.is_file():
             raise CvxError(
-                "InvalidSelection",
+                "EnvFileNotFound",
                 f"--env-file: {path} does not exist.",
                 kind="not_found",
                 hint="Check the path.",

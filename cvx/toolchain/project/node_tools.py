@@ -247,6 +247,7 @@ def install_packages(
     seconds = time.monotonic() - begin
     if code != 0:
         reporter.report(Finished("install", "Installing npm packages failed", seconds, ok=False))
+        output = output.partition("\nStack backtrace:")[0]  # Deno's own, without names.
         last = "\n".join(line for line in output.splitlines() if line.strip())[-2000:]
         raise CvxError(
             "InstallFailed",

@@ -318,7 +318,8 @@ def _decode(text: str, path: Path, code: str, shape: Any) -> Any:
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
         keys = tuple(part.partition("[")[0] for part in where.rstrip("`").split(".") if part)
-        raise _invalid(path, text, code, message, keys) from error
+        name = ".".join(keys)
+        raise _invalid(path, text, code, f'"{name}": {message}.' if name else message, keys) from error
     except msgspec.DecodeError as error:
         message = str(error).removeprefix("JSON is malformed: ")
         head, _, tail = message.partition(" (byte ")
@@ -338,5 +339,7 @@ def _invalid(
     diagnostic = Diagnostic(
         message, file=path.name, line=line, column=column, frame=code_frame(text, line, column)
     )
-    hint = f"Fix {path.name}, line {line}. It is strict JSON: no comments, no trailing commas."
+    hint = f"Correct line {line} of {path.name}."
+    if keys is None:
+        hint += " It is strict JSON: no comments, no trailing commas."
     return failed(code, (diagnostic,), what="Cannot read", hint=hint, watched_files=(path,))

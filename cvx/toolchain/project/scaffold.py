@@ -9,6 +9,7 @@ Rule: a file that exists is never overwritten, so doing it twice changes nothing
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,11 +79,12 @@ def find_template(name: str, folder: Path | None = None) -> Template:
         if template.name == name:
             return template
     known = [t.name for t in templates]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     raise CvxError(
         "TemplateNotFound",
         f"There is no template {name!r}. There are: {', '.join(known)}.",
         kind="not_found",
-        hint="See them with: cvx init --list-templates",
+        hint=f"Did you mean {near[0]}?" if near else "See them with: cvx init --list-templates",
         details={"name": name, "known": known},
     )
 

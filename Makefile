@@ -34,11 +34,13 @@ test-fast: $(STAMP) ## Without Deno, Node, browser and slow tests
 test-faults: $(STAMP) ## kill -9 and other faults, at full length
 	CVX_KILL_CYCLES=2000 CVX_SIMULATION_SEEDS=200 $(PYTEST) --timeout 7200 tests/faults tests/database tests/store
 
-check: $(STAMP) ## Linter, types, contracts between rooms
+check: $(STAMP) ## Linter, types, contracts between rooms, documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deno check --quiet --no-lock benchmarks/js/load.ts cvx/backend/runner/js/*.js cvx/toolchain/build/bundler.js
+	$(PYTEST) tests/house
 
 fix: $(STAMP) ## Let the linter correct what it can
 	$(BIN)/ruff check --fix .

@@ -116,6 +116,8 @@ class TestAgainstABackend:
         assert "misc:double" in done.err
         assert run_cvx("data", "show", "itens", *chosen, cwd=project).code == 3
         assert run_cvx("env", "get", "NOPE", *chosen, cwd=project).code == 3
+        missing = run_cvx("run", "--component", "nowhere", "misc:double", *chosen, cwd=project)
+        assert missing.code == 3 and "nowhere" in missing.err
 
     def test_4_wrong_key(self, deployed: tuple[Path, list[str]]) -> None:
         project, chosen = deployed

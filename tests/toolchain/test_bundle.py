@@ -225,6 +225,7 @@ def test_missing_package(chat: App) -> None:
     chat.write({"convex/p.ts": 'import { x } from "@scope/nothing/deep";\nexport const y = x;\n'})
     [problem] = problems(chat)
     assert problem.location == "convex/p.ts:1:19"
+    assert not any("mark the path" in note for note in problem.notes), "an option nobody can set here"
     assert problem.hint is not None and "npm install @scope/nothing" in problem.hint
 
 

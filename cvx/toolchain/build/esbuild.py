@@ -326,10 +326,11 @@ def _diagnostic(
     *,
     platform: str = "browser",
 ) -> Diagnostic:
-    notes = [note.text for note in message.notes]
+    # esbuild advises options of its own that nobody can set here.
+    notes = [note.text for note in message.notes if "mark the path" not in note.text]
     hint = None
     if platform != "node" and any("bundle for node" in note for note in notes):
-        notes = []  # esbuild advises an option that nobody can set here.
+        notes = []
         hint = 'Put this code into a file of its own that begins with "use node"; it may hold only actions.'
         if len(message.trace) > 1:
             notes = ["imported by " + " ← ".join(reversed(message.trace[:-1]))]
@@ -349,7 +350,7 @@ def _diagnostic(
         column=column if location.line else None,
         frame=_frame(path, location, column, length),
         notes=tuple(notes),
-        hint=hint or _missing_package_hint(message.text),
+        hint=hint or _hint(message.text, severity),
     )
 
 
@@ -363,9 +364,9 @@ def _frame(path: Path, location: _Location, column: int, length: int) -> tuple[F
     return code_frame(source, location.line, column, length)
 
 
-def _missing_package_hint(text: str) -> str | None:
+def _hint(text: str, severity: Literal["error", "warning"]) -> str | None:
     if not text.startswith("Could not resolve "):
-        return None
+        return "Correct this line, or the one before it." if severity == "error" else None
     specifier = text.removeprefix("Could not resolve ").strip('"')
     if specifier.startswith((".", "/")):
         return "Check the path, or create the file."

@@ -345,6 +345,10 @@ def raise_for_function(path: str, answer: FunctionAnswer) -> None:
             hint="`cvx functions` lists what is deployed; `cvx dev --once` pushes what is not.",
             details=details,
         )
+    if "There is no component" in message:
+        raise CvxError(
+            "ComponentNotFound", message, kind="not_found", hint="Check --component PATH.", details=details
+        )
     if "ArgumentValidationError" in message:
         raise CvxError(
             "ArgumentValidation", message, hint=f"`cvx functions` shows what {path} takes.", details=details

@@ -24,6 +24,7 @@ Rule: pure apart from reading the project's files; nothing is created or contact
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -377,11 +378,13 @@ def _named(project: Project, name: str, origin: str, sources: tuple[_Source, ...
     if name in states or name in ("local", DEFAULT_NAME):
         return _local(project, name if name in states else DEFAULT_NAME, origin)
     known = sorted({*states, *toml.deployments, DEFAULT_NAME})
+    near = difflib.get_close_matches(name, known, n=1)
+    create = f"Create it with `cvx deployment create {name}`, or add [deployments.{name}] to cvx.toml."
     raise CvxError(
         "DeploymentNotFound",
         f"{origin} names {name!r}, but there is no such deployment. Known: {', '.join(known)}.",
         kind="not_found",
-        hint=f"Create it with `cvx deployment create {name}`, or add [deployments.{name}] to cvx.toml.",
+        hint=f"Did you mean {near[0]}?" if near else create,
         retry_when="files",
         details={"name": name, "known": known},
     )

@@ -269,6 +269,36 @@ def test_whatever_an_append_fails_with_nobody_waits_for_ever(
     with_database(tmp_path, body, seconds=10.0)
 
 
+@pytest.mark.parametrize("rows", [1, 100], ids=["small", "large"])
+def test_a_commit_that_cannot_be_published_stops_everything(tmp_path: Path, rows: int) -> None:
+    async def run() -> None:
+        told: list[BaseException] = []
+        async with await Database.open(tmp_path, clock=FakeClock(), on_fatal=told.append) as db:
+            await add(db, "rows", {"n": 0.0})
+
+            def fails(before: object, after: object) -> None:
+                raise RuntimeError("nobody expects this")
+
+            db._committer.on_catalog = fails
+
+            async def one(table: str) -> None:
+                tx = db.begin(None)
+                for n in range(rows):
+                    tx.insert(table, {"n": float(n)})
+                await db.commit(tx)
+
+            late = db.begin(None)
+            late.insert("rows", {"n": 1.0})
+            answers = await asyncio.gather(*(one(t) for t in ("new", "rows", "rows")), return_exceptions=True)
+            # Whoever comes in the same batch or after it is told, and does not wait.
+            assert [getattr(answer, "code", answer) for answer in answers] == ["StoreFailed"] * 3
+            assert [str(error) for error in told] == ["nobody expects this"]
+            with pytest.raises(CvxError):
+                await db.commit(late)
+
+    asyncio.run(asyncio.wait_for(run(), 10.0))
+
+
 # ------------------------------------------------------------------------------------------------- background
 
 

@@ -27,7 +27,7 @@ from cvx.backend.database.transaction import Transaction
 from cvx.backend.database.write_log import Overlap, WriteLog
 from cvx.backend.database.write_set import Prepared
 from cvx.backend.store import Store
-from cvx.errors import ConflictError
+from cvx.errors import ConflictError, CvxError
 from cvx.values import Clock, DocumentId, Timestamp
 
 T = TypeVar("T")
@@ -174,9 +174,14 @@ class Committer:
                 self.log.retract(prepared.changes)
                 waiting.ts.set_exception(error)
             return
+        failure: CvxError | None = None
         for waiting, prepared in batch:
-            self._publish(prepared)
-            if not waiting.ts.done():
+            failure = failure or self._publish(prepared)
+            if waiting.ts.done():
+                continue
+            if failure is not None:
+                waiting.ts.set_exception(failure)
+            else:
                 waiting.ts.set_result(prepared.changes.ts)
 
     def _next_ts(self) -> Timestamp:
@@ -211,7 +216,9 @@ class Committer:
                 return tx.snapshot.ts
             self._drop_shared()
             self.log.append(prepared.changes)
-            self._publish(prepared)
+            failure = self._publish(prepared)
+            if failure is not None:
+                raise failure
             return prepared.changes.ts
 
     async def between_commits(self, work: Callable[[], T]) -> T:
@@ -240,13 +247,19 @@ class Committer:
             await asyncio.wait({*self._unfinished, asyncio.ensure_future(asyncio.sleep(0))})
         self.expire_snapshots(float("inf"))
 
-    def _publish(self, prepared: Prepared) -> None:
+    def _publish(self, prepared: Prepared) -> CvxError | None:
+        """Let everybody see what the store has taken. If that fails, memory and disk say different things, and
+        all stops: the failure is for whoever waits."""
         changes = prepared.changes
-        self.latest_ts = changes.ts
-        if prepared.catalog_changes:
-            before, self.catalog = self.catalog, self.catalog.applied(prepared.catalog_changes)
-            self.on_catalog(before, self.catalog)
-        self.subscriptions.publish(changes)
+        try:
+            self.latest_ts = changes.ts
+            if prepared.catalog_changes:
+                before, self.catalog = self.catalog, self.catalog.applied(prepared.catalog_changes)
+                self.on_catalog(before, self.catalog)
+            self.subscriptions.publish(changes)
+        except Exception as error:  # edge: it cannot be taken back, nor left half done.
+            return self._store.fail(error)
+        return None
 
     # --------------------------------------------------------------------------------------------- validation
 

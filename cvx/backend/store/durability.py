@@ -96,9 +96,11 @@ class Flusher:
         """Ask the thread for a sync without waiting for it."""
         self._wake.set()
 
-    def fail(self, error: BaseException) -> None:
-        """Stop acknowledging, for a reason found elsewhere in the store."""
+    def fail(self, error: BaseException) -> CvxError:
+        """Stop acknowledging, for a reason found elsewhere; what everybody who waits is given."""
         self._fail(error)
+        assert self._failure is not None
+        return self._failure
 
     def close(self) -> None:
         """Sync what is written and end the thread."""
@@ -145,7 +147,7 @@ class Flusher:
             return
         self._failure = CvxError(
             "StoreFailed",
-            f"The data could not be written to disk ({error}); the backend stops rather than guess.",
+            f"A commit could not be brought to its end ({error}); the backend stops rather than guess.",
             kind="internal",
             hint="Check the disk, then start the backend again: it recovers from its log.",
             retry_when="time",

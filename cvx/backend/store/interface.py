@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from cvx.errors import CvxError
 from cvx.values import KeyRange, Timestamp
 
 
@@ -171,8 +172,13 @@ class Store(Protocol):
         """What the store occupies on disk."""
         ...
 
+    def fail(self, error: BaseException) -> CvxError:
+        """Stop for good, for a reason found by whoever uses the store: nothing is written or acknowledged any
+        more, and the fatal callback is told. What waiters are to be given."""
+        ...
+
     def close(self) -> None: ...
 
 
 FatalCallback = Callable[[BaseException], None]
-"""Called when the store no longer knows what is on disk. The process must stop; nothing may be acknowledged."""
+"""Called when nobody knows any more what is on disk, or what was made of it. The process must stop; nothing may be acknowledged."""

@@ -41,6 +41,7 @@ from cvx.backend.store.interface import (
     Revision,
 )
 from cvx.backend.store.sqlite_view import SqliteView
+from cvx.errors import CvxError
 from cvx.values import Timestamp
 
 SCHEMA = (
@@ -350,6 +351,9 @@ class SqliteStore:
 
     async def durable(self, ts: Timestamp) -> None:
         await self._flusher.durable(ts)
+
+    def fail(self, error: BaseException) -> CvxError:
+        return self._flusher.fail(error)
 
     async def writable(self) -> None:
         await self._checkpointer.writable()

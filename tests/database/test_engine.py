@@ -269,6 +269,24 @@ def test_whatever_an_append_fails_with_nobody_waits_for_ever(
     with_database(tmp_path, body, seconds=10.0)
 
 
+@pytest.mark.parametrize("rows", [0, 1, 100], ids=["none", "small", "large"])
+def test_who_commits_is_told_before_anybody_else(tmp_path: Path, rows: int) -> None:
+    async def body(db: Database) -> None:
+        await add(db, "rows", {"n": 0.0})
+        told: list[tuple[str, int]] = []
+        watching = db.begin(None, read_only=True)
+        watching.count("rows")
+        db.subscribe(watching.reads, watching.snapshot.ts, lambda ts: told.append(("subscriber", ts)))
+        watching.close()
+        tx = db.begin(None)
+        for n in range(rows):
+            tx.insert("rows", {"n": float(n)})
+        ts = await db.commit(tx, lambda ts: told.append(("committer", ts)))
+        assert told == [("committer", ts), ("subscriber", ts)][: 2 if rows else 1]
+
+    with_database(tmp_path, body)
+
+
 @pytest.mark.parametrize("rows", [1, 100], ids=["small", "large"])
 def test_a_commit_that_cannot_be_published_stops_everything(tmp_path: Path, rows: int) -> None:
     async def run() -> None:

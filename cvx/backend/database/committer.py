@@ -32,6 +32,9 @@ from cvx.values import Clock, DocumentId, Timestamp
 
 T = TypeVar("T")
 
+OnCommit = Callable[[Timestamp], object]
+"""Told the timestamp of a commit before anybody else hears of it."""
+
 _CONFLICT_KEYS_MAX = 32
 # A commit that comes so long after the last one goes at once; closer together, they are worth gathering.
 _ALONE_S = 0.0005
@@ -43,6 +46,7 @@ class _Waiting:
 
     tx: Transaction
     turn: Turn | None
+    on_commit: OnCommit
     ts: asyncio.Future[Timestamp]
 
 
@@ -110,21 +114,25 @@ class Committer:
 
     # ------------------------------------------------------------------------------------------------- commit
 
-    async def commit(self, tx: Transaction) -> Timestamp:
+    async def commit(self, tx: Transaction, on_commit: OnCommit = lambda ts: None) -> Timestamp:
         """Make the writes visible and give them their place in the order; not yet durable.
+
+        `on_commit` is called before any subscription is: whoever asked for the commit may have to hold something
+        back that rests on it. It must not fail.
 
         Raises ConflictError and changes nothing when something that was read has changed since the snapshot.
         """
         if not tx.writes.writes:
             tx.close()
+            on_commit(tx.snapshot.ts)
             return tx.snapshot.ts  # Nothing to order.
         try:
             if not self.turns.is_quiet:
                 await self.turns.may_commit(self.turns.mine())
             await self._store.writable()
             if len(tx.writes.writes) > self._limits.loop_commit_rows_max:
-                return await self._to_its_end(self._commit_large(tx, self.turns.mine()))
-            waiting = _Waiting(tx, self.turns.mine(), self._loop.create_future())
+                return await self._to_its_end(self._commit_large(tx, self.turns.mine(), on_commit))
+            waiting = _Waiting(tx, self.turns.mine(), on_commit, self._loop.create_future())
             self._queue.append(waiting)
             if len(self._queue) == 1:
                 if self._time() - self._flushed_s > _ALONE_S:
@@ -159,6 +167,7 @@ class Committer:
                 self.log.append(prepared.changes)  # The rest of the batch is held against it.
                 batch.append((waiting, prepared))
             else:
+                waiting.on_commit(waiting.tx.snapshot.ts)
                 waiting.ts.set_result(waiting.tx.snapshot.ts)  # Everything it wrote it took back.
         if batch:
             self._append(batch)
@@ -176,7 +185,7 @@ class Committer:
             return
         failure: CvxError | None = None
         for waiting, prepared in batch:
-            failure = failure or self._publish(prepared)
+            failure = failure or self._publish(prepared, waiting.on_commit)
             if waiting.ts.done():
                 continue
             if failure is not None:
@@ -198,7 +207,7 @@ class Committer:
         if len(self._queue) == 1:
             self._loop.call_soon(self._flush)
 
-    async def _commit_large(self, tx: Transaction, turn: Turn | None) -> Timestamp:
+    async def _commit_large(self, tx: Transaction, turn: Turn | None, on_commit: OnCommit) -> Timestamp:
         async with self._lock:
             self._validate(tx, turn)
             ts = self._next_ts()
@@ -213,10 +222,11 @@ class Committer:
             with self.snapshot():
                 prepared = await asyncio.to_thread(append)
             if not prepared.record.revisions:
+                on_commit(tx.snapshot.ts)
                 return tx.snapshot.ts
             self._drop_shared()
             self.log.append(prepared.changes)
-            failure = self._publish(prepared)
+            failure = self._publish(prepared, on_commit)
             if failure is not None:
                 raise failure
             return prepared.changes.ts
@@ -247,12 +257,13 @@ class Committer:
             await asyncio.wait({*self._unfinished, asyncio.ensure_future(asyncio.sleep(0))})
         self.expire_snapshots(float("inf"))
 
-    def _publish(self, prepared: Prepared) -> CvxError | None:
+    def _publish(self, prepared: Prepared, on_commit: OnCommit) -> CvxError | None:
         """Let everybody see what the store has taken. If that fails, memory and disk say different things, and
         all stops: the failure is for whoever waits."""
         changes = prepared.changes
         try:
             self.latest_ts = changes.ts
+            on_commit(changes.ts)
             if prepared.catalog_changes:
                 before, self.catalog = self.catalog, self.catalog.applied(prepared.catalog_changes)
                 self.on_catalog(before, self.catalog)

@@ -31,7 +31,7 @@ from cvx.backend.database.bootstrap import (
     system_indexes_backfilling,
 )
 from cvx.backend.database.catalog import ROOT, Catalog, SystemTable
-from cvx.backend.database.committer import Committer
+from cvx.backend.database.committer import Committer, OnCommit
 from cvx.backend.database.contention import ConflictKey, Turn
 from cvx.backend.database.cursors import CursorCodec
 from cvx.backend.database.engine import Engine
@@ -184,11 +184,12 @@ class Database:
 
     # ------------------------------------------------------------------------------------------------ writing
 
-    async def commit(self, tx: Transaction) -> Timestamp:
+    async def commit(self, tx: Transaction, on_commit: OnCommit = lambda ts: None) -> Timestamp:
         """Order the writes and make them visible; the commit's timestamp (of a read-only transaction: its
         snapshot's). Not yet durable. Raises ConflictError, whose details say what changed, who changed it, and
-        under "conflict_keys" what to hand to `turn` before trying again."""
-        return await self._committer.commit(tx)
+        under "conflict_keys" what to hand to `turn` before trying again.
+        `on_commit` is told the timestamp before any subscription hears of the commit."""
+        return await self._committer.commit(tx, on_commit)
 
     async def durable(self, ts: Timestamp) -> None:
         """Return once everything up to `ts` is on disk."""

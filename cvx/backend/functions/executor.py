@@ -140,7 +140,7 @@ class FunctionExecutor:
         public: bool = True,
         component: str = "",
         request_id: str | None = None,
-        on_commit: Callable[[Timestamp], None] | None = None,
+        on_commit: Callable[[Timestamp], object] = lambda ts: None,
         origin: Origin = UNKNOWN_ORIGIN,
     ) -> MutationResult:
         """Run a mutation once, commit it, and answer when that is on disk.

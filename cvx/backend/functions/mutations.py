@@ -53,7 +53,7 @@ class MutationRequest:
     caller: str
     public: bool
     request_id: str
-    on_commit: Callable[[Timestamp], None] | None = None
+    on_commit: Callable[[Timestamp], object] = lambda ts: None
     origin: Origin = UNKNOWN_ORIGIN
     args: dict[str, Any] = field(default_factory=dict)
     refusal: CvxError | None = None
@@ -176,9 +176,7 @@ class MutationRunner:
         if request.session is not None:
             texts = [line.pretty() for line in attempt.lines]
             session_requests.record(tx, *request.session, attempt.value_json, texts)
-        attempt.ts = await self._db.commit(tx)
-        if request.on_commit is not None:
-            request.on_commit(attempt.ts)
+        attempt.ts = await self._db.commit(tx, request.on_commit)
 
     def _begin(self, request: MutationRequest, snapshot: Snapshot) -> Transaction:
         path = request.path
@@ -187,8 +185,7 @@ class MutationRunner:
         )
 
     def _replayed(self, request: MutationRequest, answer: session_requests.RecordedAnswer) -> MutationResult:
-        if request.on_commit is not None:
-            request.on_commit(answer.ts)
+        request.on_commit(answer.ts)
         lines = [] if self._execution.redacted else answer.log_lines
         return MutationResult(answer.ts, answer.value_json, None, lines, request.request_id)
 

@@ -26,6 +26,13 @@ def test_a_failed_nested_mutation_takes_back_its_own_writes_only(tmp_path: Path,
     run(tmp_path, app, body)
 
 
+def test_normalize_id_knows_tables_that_have_just_been_made(tmp_path: Path, app: App) -> None:
+    async def body(d: Deployment) -> None:
+        assert await d.mutation("nested:normalizeNew") == [True] * 5
+
+    run(tmp_path, app, body)
+
+
 def test_an_uncaught_nested_error_takes_back_everything(tmp_path: Path, app: App) -> None:
     async def body(d: Deployment) -> None:
         text = await d.mutation_error("nested:failWithNested")

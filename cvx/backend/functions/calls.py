@@ -161,7 +161,7 @@ async def run_function(
         now_ms=begin_ms(tx),
         seed=seed,
         env=environment.variables,
-        tables=services.table_numbers(snapshot.catalog, registry.component),
+        tables=services.table_numbers(tx.catalog, registry.component),
         snapshot_ts=snapshot.ts,
         import_phase_ms=environment.import_phase_ms,
         import_seed=environment.import_seed,

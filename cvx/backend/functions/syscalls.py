@@ -22,7 +22,7 @@ from cvx.backend.functions.calls import Call
 from cvx.backend.functions.checks import decode_syscall
 from cvx.backend.functions.module_loader import LoadedFunction
 from cvx.backend.functions.nested import NestedFailure, run_nested
-from cvx.backend.runner import QueryPage, Syscall, SyscallFailure, SyscallResult
+from cvx.backend.runner import QueryPage, Syscall, SyscallFailure, SyscallResult, TablesChanged
 from cvx.errors import DETERMINISTIC_KINDS, CvxError
 from cvx.values import FIRST_USER_TABLE_NUMBER, DocumentId, decode, encode
 
@@ -65,7 +65,17 @@ _encode = msgspec.json.Encoder().encode
 class FunctionHost:
     """Answers one running function. `writable` is false for queries, also for those a mutation runs."""
 
-    __slots__ = ("_paginated", "_streams", "call", "component", "depth", "function", "tx", "writable")
+    __slots__ = (
+        "_catalog",
+        "_paginated",
+        "_streams",
+        "call",
+        "component",
+        "depth",
+        "function",
+        "tx",
+        "writable",
+    )
 
     def __init__(self, call: Call, function: LoadedFunction, depth: int) -> None:
         self.call = call
@@ -76,6 +86,7 @@ class FunctionHost:
         self.writable = function.kind == "mutation"
         self._streams: dict[int, QueryStream] = {}
         self._paginated = False
+        self._catalog = self.tx.catalog  # What the function was told of.
 
     def child(self, call: Call, function: LoadedFunction) -> FunctionHost:
         """The host of a function that this one runs; a query's children are queries all the way down."""
@@ -106,7 +117,7 @@ class FunctionHost:
             syscall = batch[position]
             if syscall.op == "1.0/runUdf":
                 try:
-                    results.append(await run_nested(self, syscall.args))
+                    results.append(self._with_tables(await run_nested(self, syscall.args)))
                 except CvxError as error:
                     results.append(syscall_failure(error))
                 except NestedFailure as failed:
@@ -206,13 +217,13 @@ class FunctionHost:
 
     # ---------------------------------------------------------------------------------------- writing
 
-    def insert(self, raw: bytes) -> bytes:
+    def insert(self, raw: bytes) -> SyscallResult:
         args = decode_syscall(_document_args, raw, "db.insert")
         self._check_writable("db.insert")
         if args.table is None:
             raise CvxError("InvalidArgument", "Invalid argument `table` for `db.insert`: it is missing.")
         id = self.tx.insert(args.table, _fields(args.value, "db.insert"), component=self.component)
-        return b'{"_id":"' + str(id).encode() + b'"}'
+        return self._with_tables(b'{"_id":"' + str(id).encode() + b'"}')
 
     def patch(self, raw: bytes) -> bytes:
         args = decode_syscall(_document_args, raw, "db.patch")
@@ -287,6 +298,14 @@ class FunctionHost:
         )
 
     # ---------------------------------------------------------------------------------------- helpers
+
+    def _with_tables(self, result: bytes) -> SyscallResult:
+        """A result, and the tables if it made one: `normalizeId` is answered in the child."""
+        catalog = self.tx.catalog
+        if catalog is self._catalog:
+            return result
+        self._catalog = catalog
+        return TablesChanged(result, self.call.services.table_numbers(catalog, self.component))
 
     def _read_id(self, text: str, table: str | None, api: str) -> DocumentId:
         id = DocumentId.try_parse(text)
@@ -369,7 +388,7 @@ def not_available_yet(what: str) -> CvxError:
     )
 
 
-Handler: TypeAlias = Callable[[FunctionHost, bytes], bytes]
+Handler: TypeAlias = Callable[[FunctionHost, bytes], SyscallResult]
 
 SYSCALLS: dict[str, Handler] = {
     "1.0/get": FunctionHost.get,

@@ -24,6 +24,7 @@ from cvx.backend.runner.interface import (
     SyscallFailure,
     SyscallHost,
     SyscallResult,
+    TablesChanged,
 )
 from cvx.backend.runner.pool import IsolatePool
 
@@ -50,4 +51,5 @@ __all__ = [
     "SyscallFailure",
     "SyscallHost",
     "SyscallResult",
+    "TablesChanged",
 ]

@@ -11,8 +11,10 @@ import inspect
 from collections.abc import Awaitable, Generator
 from typing import Any
 
+import msgspec
+
 from cvx.backend.runner import messages
-from cvx.backend.runner.interface import QueryPage, Syscall, SyscallFailure, SyscallHost
+from cvx.backend.runner.interface import QueryPage, Syscall, SyscallFailure, SyscallHost, TablesChanged
 
 Answers = tuple[list[Any], list[bytes]] | SyscallFailure
 Steps = Generator[Awaitable[Any], Any, Answers]
@@ -78,6 +80,10 @@ def _ask(
         if isinstance(result, bytes):
             kinds.append(0)
             lines.append(result)
+            continue
+        if isinstance(result, TablesChanged):
+            kinds.append({"t": 1})
+            lines += (msgspec.json.encode(result.tables), result.result)
             continue
         if result.fatal:
             return result

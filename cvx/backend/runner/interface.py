@@ -53,7 +53,8 @@ class FunctionCall:
     """One execution: which function, with which argument object, seeing which clock, seed and environment.
 
     `args_json` is one encoded object; the runner wraps it in the array that the npm package expects. `tables`
-    maps the table names user code may name in `normalizeId` (virtual ones included) to their numbers.
+    maps the table names user code may name in `normalizeId` (virtual ones included) to their numbers, until a
+    syscall's result says `TablesChanged`.
     The mappings must not change once passed.
     `snapshot_ts` is in nanoseconds, `now_ms` and `import_phase_ms` in milliseconds since the epoch. `seed` and
     `import_seed` are 32 bytes. `deadline_ms` counts user time only: the clock stands while the host works.
@@ -144,7 +145,15 @@ class SyscallFailure:
     kind: FailureKind = "system"
 
 
-SyscallResult = bytes | SyscallFailure
+@dataclass(frozen=True)
+class TablesChanged:
+    """The result of a syscall after which there are other `tables` than the function was told of so far."""
+
+    result: bytes
+    tables: Mapping[str, int]
+
+
+SyscallResult = bytes | TablesChanged | SyscallFailure
 """Raw JSON text for user code, or a failure."""
 
 

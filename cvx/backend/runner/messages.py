@@ -163,7 +163,8 @@ def analyze_message(header: tuple[Any, ...]) -> bytes:
 
 
 def results_message(execution: int, kinds: list[Any], payload: list[bytes]) -> bytes:
-    """Answers to one SyscallsIssued, in its order. Kinds: 0, [message, has data], or {"p": count, "d": done}."""
+    """Answers to one SyscallsIssued, in its order. Kinds: 0, [message, has data], {"p": count, "d": done},
+    or {"t": 1}: a result behind the tables that there are from now on."""
     if len(kinds) == 1 and kinds[0] == 0:
         return b'["results",%d,[0]]\n%b' % (execution, _line(payload[0]))
     return b"\n".join((_encode(("results", execution, kinds)), *map(_line, payload)))

@@ -263,22 +263,29 @@ function start(execution) {
   deliver(execution, execution.kind === "analyze" ? () => analyze(execution, closure) : () => invoke(execution, closure));
 }
 
-const KIND_FLAGS = [["isQuery", "query"], ["isMutation", "mutation"], ["isAction", "action"]];
+/** "query", "mutation" or "action"; null for what is not exactly one of them. */
+function kindOf(found) {
+  const isQuery = found?.isQuery === true;
+  const isMutation = found?.isMutation === true;
+  const isAction = found?.isAction === true;
+  if (isQuery + isMutation + isAction !== 1) return null;
+  return isQuery ? "query" : isMutation ? "mutation" : "action";
+}
 
 function invoke(execution, closure) {
   execution.startedAt = realNow();
   const namespace = instantiate(closure);
   if (execution.settled === 2) return;
   const name = execution.name;
-  const place = `${execution.path.replace(/\.js$/, "")}:${name}`;
   if (!Object.hasOwn(namespace, name)) throw new ModuleError(`Couldn't find '${name}' among the exports of '${execution.path}'`);
   const found = namespace[name];
-  const kinds = KIND_FLAGS.filter(([flag]) => found?.[flag] === true).map(([, kind]) => kind);
-  if (kinds.length !== 1) {
-    throw new ModuleError(`The function '${place}' is neither a query or mutation: export it with query() or mutation()`);
+  const kind = kindOf(found);
+  const place = () => `${execution.path.replace(/\.js$/, "")}:${name}`;
+  if (kind === null) {
+    throw new ModuleError(`The function '${place()}' is neither a query or mutation: export it with query() or mutation()`);
   }
-  if (kinds[0] !== execution.kind) {
-    throw new ModuleError(`Function '${place}' is registered as a ${kinds[0]} but is being run as a ${execution.kind}`);
+  if (kind !== execution.kind) {
+    throw new ModuleError(`Function '${place()}' is registered as a ${kind} but is being run as a ${execution.kind}`);
   }
   execution.phase = PHASE_RUN;
   const promise = execution.kind === "query" ? found.invokeQuery(execution.args) : found.invokeMutation(execution.args);
@@ -309,6 +316,10 @@ function analyze(execution, closure) {
   const namespace = instantiate(closure);
   execution.value = describe(execution.name, execution.path, namespace, closure);
   execution.settled = 1;
+}
+
+function tableMap(text) {
+  return new Map(Object.entries(JSON.parse(text)));
 }
 
 const handlers = {
@@ -347,16 +358,22 @@ const handlers = {
     executions.set(id, execution);
     start(execution);
   },
-  // The answers to all that an execution sent: 0 (a result), [message, hasData], or {p: documents, d: done}.
+  // The answers to all that an execution sent: 0 (a result), [message, hasData], {p: documents, d: done},
+  // or {t: 1} (the tables that there are from now on, and a result).
   results([, id, kinds], line) {
+    const execution = executions.get(id);
     const answers = kinds.map((kind) => {
       if (kind === 0) return line();
+      if (kind.t === 1) {
+        const tables = tableMap(line());
+        if (execution !== undefined) execution.tables = tables;
+        return line();
+      }
       if (Array.isArray(kind)) return new Rejection(kind[0], kind[1] ? line() : null);
       const documents = new Array(kind.p);
       for (let i = 0; i < kind.p; i++) documents[i] = line();
       return new Page(documents, kind.d === 1);
     });
-    const execution = executions.get(id);
     if (execution === undefined || execution.sent === null) return;
     deliver(execution, () => receive(execution, answers));
   },
@@ -372,7 +389,7 @@ const handlers = {
     environments.set(number, Object.assign(Object.create(null), JSON.parse(line())));
   },
   tables([, number], line) {
-    tableMaps.set(number, new Map(Object.entries(JSON.parse(line()))));
+    tableMaps.set(number, tableMap(line()));
   },
   unset([, env, tables]) {
     env.forEach((number) => environments.delete(number));

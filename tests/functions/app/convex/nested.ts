@@ -44,6 +44,39 @@ export const catchAndGoOn = mutation({
   },
 });
 
+// Tables that this mutation, and one that it runs, have only just made.
+export const normalizeNew = mutation({
+  args: {},
+  handler: async (ctx) => {
+    const db = ctx.db as any;
+    const found: boolean[] = [];
+    const own = await db.insert("fresh", {});
+    found.push(db.normalizeId("fresh", own) === own, db.normalizeId("anything", own) === null);
+    const nested = await ctx.runMutation("nested:insertRow" as any, { tag: "x" });
+    found.push(db.normalizeId("anything", nested) === nested);
+    try {
+      await ctx.runMutation("nested:insertThenThrowInNew" as any, {});
+    } catch (error: any) {
+      found.push(db.normalizeId("lost", error.data.id) === null);
+    }
+    found.push(await ctx.runQuery("nested:normalizes" as any, { table: "fresh", id: own }));
+    return found;
+  },
+});
+
+export const normalizes = internalQuery({
+  args: { table: v.string(), id: v.string() },
+  handler: async (ctx, { table, id }) => (ctx.db as any).normalizeId(table, id) === id,
+});
+
+export const insertThenThrowInNew = internalMutation({
+  args: {},
+  handler: async (ctx) => {
+    const id = await ctx.db.insert("lost", {});
+    throw new ConvexError({ id, known: (ctx.db as any).normalizeId("lost", id) === id });
+  },
+});
+
 export const failWithNested = mutation({
   args: {},
   handler: async (ctx) => {

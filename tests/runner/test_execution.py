@@ -216,6 +216,7 @@ def test_log_lines_are_bounded(with_pool: WithPool) -> None:
         ("streams:first", {}, [(0, 1)], (1, True)),
         ("streams:take", {"n": 5}, [(0, 5)], (5, True)),
         ("streams:take", {"n": 500}, [(0, 256), (0, 244)], (500, True)),
+        ("streams:limitInValue", {}, [(0, 8)], (2, True)),  # Not taken for the query's own limit.
         ("streams:unique", {}, [(0, 2)], (2, True)),
         ("streams:collect", {}, [(0, 8), (0, 64), (0, 256), (0, 256), (0, 256), (0, 256)], (1000, True)),
         ("streams:firstFew", {"n": 3}, [(0, 8)], (3, False)),

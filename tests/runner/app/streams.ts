@@ -6,6 +6,9 @@ const all = (ctx: any) => ctx.db.query("t");
 export const first = query(async (ctx) => (await all(ctx).first())?.n ?? null);
 export const take = query(async (ctx, { n }: any) => (await all(ctx).take(n)).length);
 export const collect = query(async (ctx) => (await all(ctx).collect()).length);
+export const limitInValue = query(
+  async (ctx) => (await all(ctx).filter((q: any) => q.eq(q.field("a"), { limit: 2 })).collect()).length,
+);
 export const unique = query(async (ctx) => await all(ctx).unique());
 
 export const firstFew = query(async (ctx, { n }: any) => {

@@ -53,7 +53,9 @@ class Module {
     if (!scanned.eligible || found.length !== agreed.length || found.some((s, i) => s !== agreed[i])) return;
     this.compiled = this.compile(scanned, []);
     this.stateless = this.isStateless(scanned);
-    this.scanned = { imports: scanned.imports, exports: scanned.exports, live: scanned.live }; // The rest is large.
+    const { imports, exports, live } = scanned; // The rest is large.
+    const names = exports.map(([, exported], i) => [exported, i]).sort((a, b) => (a[0] < b[0] ? -1 : 1));
+    this.scanned = { imports, exports, live, names };
   }
 
   /** The function that evaluates this module, or null. Imports named in `live` are looked up at every use. */
@@ -244,8 +246,7 @@ export function setSharing(value) {
 
 function namespaceOf(module, values) {
   const namespace = Object.create(null);
-  const { exports, live } = module.scanned;
-  const names = exports.map(([, exported], i) => [exported, i]).sort((a, b) => (a[0] < b[0] ? -1 : 1));
+  const { live, names } = module.scanned;
   for (const [name, i] of names) {
     if (live[i]) Object.defineProperty(namespace, name, { get: values[i], enumerable: true });
     else namespace[name] = values[i];

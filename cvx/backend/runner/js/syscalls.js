@@ -11,7 +11,7 @@ import { currentExecution, PHASE_IMPORT, PHASE_OVER } from "./state.js";
 
 const PAGES = [8, 64, 256];
 const BATCH_MAX = 16;
-const LIMIT_OPERATOR = /\{"limit":(\d{1,5})\}/g;
+const QUERY_ID = /^\{"queryId":(\d{1,9})\}$/; // How the npm package writes it.
 
 // ---- ids
 
@@ -73,7 +73,7 @@ const btoa_ = btoa;
 // ---- streamed queries
 
 class Stream {
-  constructor(id, query) {
+  constructor(id, query, limit) {
     this.id = id;
     this.query = query; // sent with the first page
     this.buffer = [];
@@ -86,8 +86,7 @@ class Stream {
     this.failure = null;
     this.claimed = 0; // queued requests for a document that have been looked at
     this.page = 0;
-    this.limit = Infinity;
-    for (const match of query.matchAll(LIMIT_OPERATOR)) this.limit = Math.min(this.limit, Number(match[1]));
+    this.limit = limit;
   }
 
   want() {
@@ -101,9 +100,21 @@ function oneLine(text) {
   return text.includes("\n") ? text.replaceAll("\n", " ") : text;
 }
 
-function openStream(execution, args) {
+/** How many documents a query gives at most, by its own operators; not the user's values, whatever they look like. */
+function limitOf(parsed) {
+  const operators = parsed?.query?.operators;
+  let limit = Infinity;
+  if (!Array.isArray(operators)) return limit;
+  for (let i = 0; i < operators.length; i++) {
+    const least = operators[i]?.limit;
+    if (typeof least === "number" && least < limit) limit = least;
+  }
+  return limit;
+}
+
+function openStream(execution, args, parsed) {
   const id = execution.streams.length;
-  execution.streams.push(new Stream(id, oneLine(args)));
+  execution.streams.push(new Stream(id, oneLine(args), limitOf(parsed)));
   return `{"queryId":${id}}`;
 }
 
@@ -115,7 +126,7 @@ function closeStream(execution, stream) {
   (execution.closedStreams ??= []).push([stream.id, stream.taken, stream.reachedEnd]);
 }
 
-function cleanupStream(execution, { queryId }) {
+function cleanupStream(execution, queryId) {
   const stream = execution.streams[queryId];
   if (!stream || stream.closed) return "false";
   const existed = !stream.reachedEnd;
@@ -160,7 +171,7 @@ function enqueue(execution, name, args) {
   return new Promise((resolve, reject) => {
     const op = new Op(name, args, resolve, reject);
     if (name === "1.0/queryStreamNext") {
-      const stream = execution.streams[parseArgs(name, args).queryId];
+      const stream = execution.streams[queryIdOf(name, args)];
       if (stream === undefined) {
         op.answer = new Rejection("Invalid argument `queryId` for `queryStreamNext`: there is no such query", null);
       } else {
@@ -375,14 +386,18 @@ function parseArgs(op, args) {
   }
 }
 
+function queryIdOf(op, args) {
+  const usual = QUERY_ID.exec(args);
+  return usual === null ? parseArgs(op, args).queryId : Number(usual[1]);
+}
+
 function syscall(op, args) {
   const execution = running(op);
   switch (op) {
     case "1.0/queryStream":
-      parseArgs(op, args);
-      return openStream(execution, args);
+      return openStream(execution, args, parseArgs(op, args));
     case "1.0/queryCleanup":
-      return cleanupStream(execution, parseArgs(op, args));
+      return cleanupStream(execution, queryIdOf(op, args));
     case "1.0/db/normalizeId":
       return normalizeId(execution, parseArgs(op, args));
     case "1.0/getSnapshotTs":

@@ -104,12 +104,14 @@ class _Update:
 
 
 class SyncSession:
-    """See the module's docstring. `now_s` is always Unix time in seconds."""
+    """See the module's docstring. `now_s` is what passes evenly, from any beginning: durations are counted in it.
+    `unix_s` may jump: it is for what others say in Unix time (when a token expires, what a client's clock shows)."""
 
     def __init__(self, anonymous: Caller, now_s: float, limits: SessionLimits | None = None) -> None:
         self.closing: Close | None = None
         self._limits = limits or SessionLimits()
         self._now_s = now_s
+        self._unix_s = 0.0
         self._caller = anonymous
         self._session_id: str | None = None
         self._connected = False
@@ -147,10 +149,10 @@ class SyncSession:
 
     # --- the driver's three verbs ---
 
-    def apply(self, event: SessionEvent, now_s: float) -> None:
+    def apply(self, event: SessionEvent, now_s: float, unix_s: float) -> None:
         """Take in what happened. After the conversation is closing nothing matters any more."""
         if self.closing is None:
-            self._now_s = now_s
+            self._now_s, self._unix_s = now_s, unix_s
             _HANDLERS[type(event)](self, event)
 
     def tasks(self) -> list[Task]:
@@ -172,7 +174,7 @@ class SyncSession:
 
     @property
     def deadline_s(self) -> float:
-        """When a Tick is wanted at the latest."""
+        """When a Tick is wanted at the latest, on the clock of `now_s`."""
         return min(self._spoke_s + self._limits.ping_after_s, self._mutation_until_s, self._update_retry_s)
 
     @property
@@ -208,7 +210,7 @@ class SyncSession:
         self._connected = True
         self._reconnected = message.connection_count > 0
         if message.client_ts is not None:
-            self._clock_skew_ms = message.client_ts - int(self._now_s * 1000)
+            self._clock_skew_ms = message.client_ts - int(self._unix_s * 1000)
 
     def _modify_query_set(self, message: ModifyQuerySet) -> None:
         if message.base_version != self._asked_query_set:
@@ -320,7 +322,7 @@ class SyncSession:
 
     def _token_expired(self) -> bool:
         """True when the caller's token no longer holds; the conversation is then closing."""
-        if self._now_s < self._caller.expires_at:
+        if self._unix_s < self._caller.expires_at:
             return False
         self._refuse_auth(
             "TokenExpired: the token of this connection has expired.", auth_update_attempted=False

@@ -77,7 +77,7 @@ class World:
         state[key] += 1
         self.history.append((self.ts, state))
         touched = [query_id for query_id, watched in self.watched.items() if watched == key]
-        self.session.apply(Invalidated(touched), 0.0)
+        self.session.apply(Invalidated(touched), 0.0, 0.0)
         return state[key], self.ts
 
     # --- the connection ---
@@ -107,7 +107,7 @@ class World:
                 split_transition(text, chunk_bytes_max=200) if type(message) is Transition else [text]
             )
             if type(message) is Transition:
-                self.session.apply(Sent(1), 0.0)
+                self.session.apply(Sent(1), 0.0, 0.0)
         assert self.session.closing is None
 
     # --- tasks, one step at a time ---
@@ -123,34 +123,34 @@ class World:
         session = self.session
         yield
         if isinstance(task, CheckToken):
-            session.apply(TokenAccepted(Caller(task.message.value)), 0.0)
+            session.apply(TokenAccepted(Caller(task.message.value)), 0.0, 0.0)
         elif isinstance(task, UpdateQueries):
             for query_id in task.dropped:
                 self.watched.pop(query_id, None)
             if self.random.random() < 0.1:
-                session.apply(UpdateImpossible(), 0.0)
+                session.apply(UpdateImpossible(), 0.0, 0.0)
                 return
             state = self.at(ts)
             for run in task.runs:
                 self.watched[run.query_id] = run.path
                 if self.at(self.ts)[run.path] != state[run.path]:
-                    session.apply(Invalidated([run.query_id]), 0.0)
+                    session.apply(Invalidated([run.query_id]), 0.0, 0.0)
             results = {run.query_id: _result(state[run.path]) for run in task.runs}
             yield
-            session.apply(QueriesUpdated(ts, results), 0.0)
+            session.apply(QueriesUpdated(ts, results), 0.0, 0.0)
         elif isinstance(task, RunMutation):
             if task.path == "fail":
-                session.apply(MutationFinished(task.request_id, CallResult(error_message=b'"no"')), 0.0)
+                session.apply(MutationFinished(task.request_id, CallResult(error_message=b'"no"')), 0.0, 0.0)
                 return
             if task.request_id not in self.applied:
                 self.applied[task.request_id] = self.commit(task.path)
-                session.apply(MutationCommitted(task.request_id, self.applied[task.request_id][1]), 0.0)
+                session.apply(MutationCommitted(task.request_id, self.applied[task.request_id][1]), 0.0, 0.0)
                 yield
             value, ts = self.applied[task.request_id]
-            session.apply(MutationFinished(task.request_id, CallResult(Raw(b"%d.0" % value), ts)), 0.0)
+            session.apply(MutationFinished(task.request_id, CallResult(Raw(b"%d.0" % value), ts)), 0.0, 0.0)
         else:
             assert isinstance(task, RunAction)
-            session.apply(ActionFinished(task.request_id, CallResult(Raw(b"null"))), 0.0)
+            session.apply(ActionFinished(task.request_id, CallResult(Raw(b"null"))), 0.0, 0.0)
 
     # --- what the client is told ---
 
@@ -218,7 +218,7 @@ class World:
             return False
         move = self.random.choice(moves)
         if move == "to_server":
-            self.session.apply(Received(decode_client_message(self.to_server.popleft())), 0.0)
+            self.session.apply(Received(decode_client_message(self.to_server.popleft())), 0.0, 0.0)
         elif move == "to_client":
             self.notice(self.client.receive(self.to_client.popleft()))
             self.check_view()

@@ -54,6 +54,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.now_s = START_S
+        self.jump_s = 0.0
         limits = SessionLimits(mutations_queued_max=3, actions_in_flight_max=2)
         self.session = SyncSession(Caller("anonymous"), self.now_s, limits)
 
@@ -85,7 +86,7 @@ class Stage:
             self.apply(Failed(error))
 
     def apply(self, event: Any) -> None:
-        self.session.apply(event, self.now_s)
+        self.session.apply(event, self.now_s, self.now_s + self.jump_s)
 
     def report(self, words: list[str]) -> None:
         verb, *rest = words
@@ -93,6 +94,9 @@ class Stage:
         plain = [word for word in rest if "=" not in word]
         if verb == "time":
             self.now_s += float(plain[0])
+            self.apply(Tick())
+        elif verb == "clock":  # Somebody sets the machine's clock.
+            self.jump_s += float(plain[0])
             self.apply(Tick())
         elif verb == "updated":
             results = {int(key): _query_result(text) for key, text in named.items() if key.isdigit()}

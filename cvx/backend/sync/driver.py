@@ -134,7 +134,7 @@ class SyncDriver:
         self._takes_chunks = takes_chunks(client)
         self._services = services
         self._loop = asyncio.get_running_loop()
-        self._session = SyncSession(_caller(ANONYMOUS), self._now_s(), services.session_limits())
+        self._session = SyncSession(_caller(ANONYMOUS), self._loop.time(), services.session_limits())
         self._watches: dict[int, Callable[[], None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._outbox: deque[ServerMessage] = deque()
@@ -177,10 +177,13 @@ class SyncDriver:
         self._happened(event)
 
     def _happened(self, event: SessionEvent) -> None:
-        self._session.apply(event, self._now_s())
+        self._apply(event)
         if not self._pump_scheduled and not self._gone:
             self._pump_scheduled = True
             self._loop.call_soon(self._pump)
+
+    def _apply(self, event: SessionEvent) -> None:
+        self._session.apply(event, self._loop.time(), self._services.clock.now_ns() / 1e9)
 
     def _invalidated(self, query_id: int, entry: QueryEntry) -> None:
         self._happened(Invalidated((query_id,)))
@@ -198,7 +201,7 @@ class SyncDriver:
                 return
             self._timer.cancel()
         self._timer_s = deadline_s
-        self._timer = self._loop.call_later(max(0.0, deadline_s - self._now_s()), self._tick)
+        self._timer = self._loop.call_at(deadline_s, self._tick)
 
     # --- tasks and messages out ---
 
@@ -327,7 +330,7 @@ class SyncDriver:
         self._happened(MutationFinished(task.request_id, outcome))
 
     def _mutation_committed(self, request_id: int, ts: Timestamp) -> None:
-        self._session.apply(MutationCommitted(request_id, ts), self._now_s())
+        self._apply(MutationCommitted(request_id, ts))
 
     async def _run_action(self, task: RunAction) -> None:
         try:
@@ -400,7 +403,7 @@ class SyncDriver:
     def _updated(self, update: _Update) -> None:
         update.is_over = True
         update.round.leave()
-        self._session.apply(QueriesUpdated(update.round.ts, update.results), self._now_s())
+        self._apply(QueriesUpdated(update.round.ts, update.results))
         self._pump()
 
     def _refused_query(self, error: CvxError, journal: str | None) -> QueryResult:
@@ -414,9 +417,6 @@ class SyncDriver:
 
     def _error_of(self, error: CvxError) -> FunctionError:
         return error_of_cvx(error, redacted=self._services.redacted)
-
-    def _now_s(self) -> float:
-        return self._services.clock.now_ns() / 1e9
 
 
 class _Update:

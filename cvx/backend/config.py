@@ -119,6 +119,7 @@ class Limits:
     socket_batch: int = 100  # So many sockets are updated before anything else gets its turn.
     socket_transitions_unsent_max: int = 2
     socket_queries_max: int = 100_000
+    socket_modifications_waiting_max: int = 200_000  # Of the query set, while the client does not read.
     socket_messages_waiting_max: int = 2_000  # While a token is checked.
     socket_messages_unsent_max: int = 1_000  # Above it, nothing more is read from this client.
     socket_mutation_s: float = 60.0

@@ -23,6 +23,8 @@ class SessionLimits:
     """What one conversation may hold."""
 
     queries_max: int = 100_000
+    modifications_waiting_max: int = 200_000
+    """Of the query set, while no update can begin: enough to put every query in the place of another."""
     messages_waiting_max: int = 2_000
     """While a token is checked."""
     mutations_queued_max: int = 1000

@@ -236,6 +236,9 @@ class SyncSession:
                 self._known_ids.remove(query_id)
         if len(self._known_ids) > self._limits.queries_max:
             raise _too_many("TooManyQueriesForSingleClient", "queries of one client are subscribed")
+        # A client that does not read gets no update, which would take them in.
+        if len(self._modifications) + len(message.modifications) > self._limits.modifications_waiting_max:
+            raise _too_many("TooManyWaitingModifications", "changes of one client's queries wait")
         self._asked_query_set = message.new_version
         self._modifications += message.modifications
         self._update_due = True

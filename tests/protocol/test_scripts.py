@@ -55,7 +55,7 @@ class Stage:
     def __init__(self) -> None:
         self.now_s = START_S
         self.jump_s = 0.0
-        limits = SessionLimits(mutations_queued_max=3, actions_in_flight_max=2)
+        limits = SessionLimits(modifications_waiting_max=4, mutations_queued_max=3, actions_in_flight_max=2)
         self.session = SyncSession(Caller("anonymous"), self.now_s, limits)
 
     def play(self, stimuli: Sequence[str]) -> Iterator[str]:

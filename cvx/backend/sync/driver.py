@@ -113,6 +113,7 @@ class SyncServices:
         limits = self.limits
         return SessionLimits(
             queries_max=limits.socket_queries_max,
+            modifications_waiting_max=limits.socket_modifications_waiting_max,
             messages_waiting_max=limits.socket_messages_waiting_max,
             mutations_queued_max=limits.socket_mutations_pending_max,
             actions_in_flight_max=limits.socket_actions_in_flight_max,

@@ -34,6 +34,7 @@ class Limits:
     array_length_max: int = 8_192
     scan_batch_rows: int = 128
     scan_batch_rows_max: int = 1_024
+    scan_turn_rows: int = 1_024  # So many rows are looked at before anything else gets its turn.
 
     # Tables and indexes.
     tables_max: int = 10_000

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 
 from cvx.backend.auth import Admin, user_from_attributes
 from cvx.backend.config import Limits
+from cvx.backend.database import QueryStream
 from cvx.backend.model import EnvironmentChange, environment
 from cvx.errors import CvxError
-from tests.functions.deployment import App, Deployment, deployment
+from tests.functions.deployment import App, Deployment, deployment, value_of
 
 pytestmark = pytest.mark.deno
 
@@ -403,6 +405,43 @@ def test_queries_have_limits(
             text = await d.query_error(path, args)
         assert text.startswith(f"Uncaught Error: {message}"), text
         assert await d.query("behaviour:readFirst", {"count": 10}) == 10
+
+    run(tmp_path, app, body, limits=limits)
+
+
+@pytest.mark.parametrize("wanted", [-1, 990], ids=["nothing", "one"])
+def test_a_filter_that_lets_hardly_anything_pass_holds_up_nobody(
+    tmp_path: Path, app: App, monkeypatch: pytest.MonkeyPatch, wanted: int
+) -> None:
+    limits = Limits(scan_turn_rows=32, scan_batch_rows=64, scan_batch_rows_max=64)
+    original = QueryStream.next_page
+    looked: list[tuple[int, int]] = []  # Turns of somebody else so far, and rows looked at.
+    turns = 0
+
+    def next_page(stream: QueryStream, want: int, *, rows_max: int | None = None) -> tuple[list[bytes], bool]:
+        page = original(stream, want, rows_max=rows_max)
+        if stream._counted:
+            looked.append((turns, stream._rows_read))
+        return page
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def body(d: Deployment) -> None:
+        await d.mutation("behaviour:fill", {"count": 1000, "size": 1})
+        monkeypatch.setattr(QueryStream, "next_page", next_page)
+        ticking = asyncio.ensure_future(others())
+        entry = await d.entry("behaviour:numbered", {"i": float(wanted)})
+        ticking.cancel()
+        assert value_of(entry) == ([] if wanted < 0 else [float(wanted)])
+        assert len(looked) >= 10 and looked[-1][1] == 1000
+        for (turn, rows), (next_turn, next_rows) in pairwise(looked):
+            assert next_turn > turn and next_rows - rows <= 2 * 64
+        calls, _ = d.executor.log.calls(0)
+        assert calls[-1].usage.documents_read == 1000
 
     run(tmp_path, app, body, limits=limits)
 

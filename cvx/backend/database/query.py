@@ -169,8 +169,9 @@ class QueryStream:
 
     # ---------------------------------------------------------------------------------------------- consumers
 
-    def next_page(self, want: int) -> tuple[list[bytes], bool]:
-        """Up to `want` more documents, at least one unless it is done; and whether it is done.
+    def next_page(self, want: int, *, rows_max: int | None = None) -> tuple[list[bytes], bool]:
+        """Up to `want` more documents, at least one unless it is done; and whether it is done. With `rows_max`, fewer
+        (or none) once about so many rows have been looked at.
 
         What fails in the middle (a filter, or a read limit) ends the page early and is raised by the next call.
         """
@@ -179,7 +180,8 @@ class QueryStream:
             self._has_failed = True
             raise self._failure
         documents: list[bytes] = []
-        while len(documents) < want and not self._done:
+        enough = None if rows_max is None else self._rows_read + rows_max
+        while len(documents) < want and not self._done and (enough is None or self._rows_read < enough):
             try:
                 found = self._plain(want - len(documents)) if self._pipeline.is_plain else self._filtered()
             except CvxError as error:

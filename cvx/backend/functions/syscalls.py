@@ -11,6 +11,7 @@ Source: reference/runtime-and-database.md §1.2, §1.3, §4.3.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -130,7 +131,9 @@ class FunctionHost:
             position += 1
         return results
 
-    def next_page(self, query_id: int, query_json: bytes | None, want: int) -> QueryPage | SyscallFailure:
+    def next_page(
+        self, query_id: int, query_json: bytes | None, want: int
+    ) -> QueryPage | SyscallFailure | Awaitable[QueryPage | SyscallFailure]:
         try:
             stream = self._streams.get(query_id)
             if stream is None:
@@ -140,7 +143,18 @@ class FunctionHost:
                 stream = self._streams[query_id] = self.tx.stream(
                     query, component=self.component, privileged=_is_public_system(query)
                 )
-            documents, done = stream.next_page(want)
+            documents, done = stream.next_page(want, rows_max=self.call.services.limits.scan_turn_rows)
+        except CvxError as error:
+            return syscall_failure(error)
+        return QueryPage(documents, done) if documents or done else self._found_later(stream, want)
+
+    async def _found_later(self, stream: QueryStream, want: int) -> QueryPage | SyscallFailure:
+        """The next page of a query whose filters let hardly anything pass: others get their turn meanwhile."""
+        documents, done = list[bytes](), False
+        try:
+            while not documents and not done:
+                await asyncio.sleep(0)
+                documents, done = stream.next_page(want, rows_max=self.call.services.limits.scan_turn_rows)
         except CvxError as error:
             return syscall_failure(error)
         return QueryPage(documents, done)

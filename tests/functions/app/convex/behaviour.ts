@@ -145,6 +145,15 @@ export const collectAll = query({
   handler: async (ctx) => (await ctx.db.query("anything").collect()).length,
 });
 
+// A filter, on what no index knows.
+export const numbered = query({
+  args: { i: v.number() },
+  handler: async (ctx, { i }) => {
+    const found = await ctx.db.query("anything").filter((q: any) => q.eq(q.field("i"), i)).collect();
+    return found.map((row: any) => row.i);
+  },
+});
+
 export const readFirst = query({
   args: { count: v.number() },
   handler: async (ctx, { count }) => (await ctx.db.query("anything").take(count)).length,

@@ -87,7 +87,9 @@ class Limits:
 
     # The Deno children that run functions.
     runner_heap_bytes_max: int = 128 * MIB  # V8's heap of one child: the code, and 64 MiB for executions.
-    runner_data_bytes_max: int = 1152 * MIB  # Writable memory of a child; it reserves half of it at its start (Linux).
+    runner_data_bytes_max: int = (
+        1152 * MIB
+    )  # Writable memory of a child; it reserves half of it at its start (Linux).
     runner_resident_bytes_max: int = 768 * MIB
     runner_recycle_bytes: int = 96 * MIB
     runner_calls_per_child_max: int = 64  # At once.

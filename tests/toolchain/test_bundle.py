@@ -57,6 +57,15 @@ def test_an_app_with_schema(chat: App) -> None:
     assert not any("_generated" in str(path) for path in bundle.watched_files)
 
 
+def test_the_npm_package_is_a_chunk_of_its_own_even_beside_a_lone_module(chat: App) -> None:
+    """A backend shares such a chunk between calls; inside the only module it would be evaluated for each."""
+    modules = modules_of(chat.bundle())
+    assert [path for path in modules if not path.startswith("_deps/")] == ["messages.js"]
+    assert "node_modules/convex" not in modules["messages.js"].source
+    chunks = [module.source for path, module in modules.items() if path.startswith("_deps/")]
+    assert any("node_modules/convex" in source for source in chunks)
+
+
 def test_an_app_without_definition_gets_an_empty_one(chat: App) -> None:
     bundle = chat.bundle()
     assert bundle.app.definition.path == "convex.config.js"

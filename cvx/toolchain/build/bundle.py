@@ -125,10 +125,20 @@ def _targets(project: Project, path: str, entries: EntryPoints) -> list[Target]:
     targets = []
     isolate = entries.files("isolate")
     if isolate:
-        targets.append(_target(project, f"isolate:{path}", entries.folder, isolate))
+        lone = _beside_a_lone_module(entries.folder) if path == "" and len(isolate) == 1 else ()
+        targets.append(_target(project, f"isolate:{path}", entries.folder, (*isolate, *lone)))
     if entries.schema:
         targets.append(_target(project, f"schema:{path}", entries.folder, (entries.schema,)))
     return targets
+
+
+def _beside_a_lone_module(folder: Path) -> tuple[Path, ...]:
+    """The generated server module, bundled beside an app's only module so that esbuild puts the npm package into a
+    chunk of its own, as it does for any app with two modules: a backend can then share that chunk between calls
+    instead of evaluating the package anew for each. It is not pushed itself."""
+    return tuple(
+        path for path in (folder / GENERATED_DIR / f"server.{end}" for end in ("ts", "js")) if path.exists()
+    )[:1]
 
 
 def _target(project: Project, key: str, folder: Path, files: Iterable[Path], **options: object) -> Target:
@@ -158,7 +168,13 @@ def _component(
     module = definitions[PurePath(os.path.relpath(output, output.anchor)).as_posix()]
     definition = Module("convex.config.js", module.source, module.source_map, "isolate", module.sha256)
     keys = (f"isolate:{path}", "node:", "auth:") if directory.is_app else (f"isolate:{path}",)
-    functions = tuple(m for key in keys if key in built for m in _entries_first(built[key].modules))
+    functions = tuple(
+        m
+        for key in keys
+        if key in built
+        for m in _entries_first(built[key].modules)
+        if not m.path.startswith(f"{GENERATED_DIR}/")
+    )
     schema = built.get(f"schema:{path}", Built()).modules
     return ComponentBundle(
         directory, definition, next((m for m in schema if m.path == "schema.js"), None), functions

@@ -176,15 +176,17 @@ def pool_of(bundle: CodeBundle, children: int = 1, **limits: Any) -> AbstractAsy
 
 
 def processes_of(parent: int = os.getpid()) -> list[int]:
-    """The Deno children of a process (Linux)."""
+    """The Deno children of a process that run functions (Linux); other tests' bundlers may be alive beside them."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+            arguments = stat.with_name("cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
         fields = rest.split()
-        if "deno" in name and int(fields[1]) == parent and fields[0] != "Z":
+        sandboxed = b"--no-prompt" in arguments and b"--allow-all" not in arguments
+        if "deno" in name and sandboxed and int(fields[1]) == parent and fields[0] != "Z":
             found.append(int(stat.parent.name))
     return found
 

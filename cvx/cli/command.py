@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -172,8 +172,8 @@ def command(
     """Register `function(context, …)` as `cvx … name`. `talks`: it takes the deployment options too."""
 
     def register(function: F) -> F:
-        hints = get_type_hints(function, include_extras=True)
-        own = list(inspect.signature(function).parameters.values())[1:]
+        # Not typing.get_type_hints: Python 3.10's makes Annotated[…] = None an Optional that Typer cannot read.
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         extra = GLOBAL_PARAMETERS | (DEPLOYMENT_PARAMETERS if talks else {})
 
         def invoke(ctx: typer.Context, **values: Any) -> None:
@@ -187,7 +187,7 @@ def command(
                 context.output.clear_status()
 
         parameters = [_CONTEXT_PARAMETER]
-        parameters += [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in own]
+        parameters += [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
         _sign(invoke, [*parameters, *_keyword_parameters(extra)])
         invoke.__doc__ = function.__doc__
         app.command(name, cls=CvxCommand, epilog="\n".join(examples), hidden=hidden)(invoke)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.backend_process import free_port
 from tests.browser.chromium import Chromium, chromium_binary
 from tests.toolchain.dev_process import CVX, Dev, environment
 
@@ -25,12 +25,6 @@ pytestmark = [
         reason="Chromium is not installed: `make browser` installs it on Debian as root",
     ),
 ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def scaffolded(folder: Path, template: str, env: dict[str, str] | None = None) -> Path:

@@ -113,7 +113,7 @@ class ActionHost(Protocol):
         """`ctx.storage.store`: the new storage id."""
         ...
 
-    async def get_blob(self, storage_id: str) -> StoredBlob | None | SyscallFailure:
+    async def get_blob(self, storage_id: str) -> StoredBlob | SyscallFailure | None:
         """`ctx.storage.get`."""
         ...
 

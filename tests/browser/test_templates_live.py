@@ -15,6 +15,7 @@ import pytest
 
 from tests.backend_process import free_port
 from tests.browser.chromium import Chromium, chromium_binary
+from tests.node_env import node
 from tests.toolchain.dev_process import CVX, Dev, environment
 
 pytestmark = [
@@ -132,6 +133,48 @@ def test_chat_vite_optimistic_message_is_rolled_back(
         page.wait_for_text("A message needs a text")
         assert page.evaluate("window.seen") is True, "shown at once"
         assert page.evaluate("document.querySelectorAll('article').length") == 0, "and taken back"
+
+
+def test_chat_vite_offline_writes_wait_and_survive_a_reload(tmp_path: Path, chromium: Chromium) -> None:
+    """The backend goes away under the page: what is written then arrives once, also after the page was closed."""
+    app = scaffolded(tmp_path / "chat", "chat-vite")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with Dev(app) as dev:
+        dev.ready()
+        command = [node(), "node_modules/vite/bin/vite.js", "--host", "127.0.0.1", "--port", str(port)]
+        vite = subprocess.Popen([*command, "--strictPort"], cwd=app, stdout=subprocess.DEVNULL)
+        try:
+            wait_until_served(url, dev)
+            page = chromium.open(url)
+            page.wait_for(shows_status("synced"), "the page is synced")
+            dev.stop()
+            page.wait_for(shows_status("offline"), "the page notices that the backend is gone")
+            page.type_into("form input", "written offline")
+            page.press_enter()
+            page.wait_for_text("1 not sent yet")
+            page.call("Page.reload")
+            page.wait_for_text("1 not sent yet")
+            page.wait_for_text("Welcome to #general")
+            page.type_into("form input", "and another")
+            page.press_enter()
+            page.wait_for_text("2 not sent yet")
+            with Dev(app) as again:
+                again.ready()
+                page.wait_for(shows_status("synced"), "the page is synced again")
+                page.wait_for_text("written offline")
+                page.wait_for_text("and another")
+                page.call("Page.reload")
+                page.wait_for(shows_status("synced"), "the reloaded page is synced")
+                page.wait_for_text("and another")
+                assert page.evaluate("document.querySelectorAll('article').length") == 2
+        finally:
+            vite.kill()
+            vite.wait()
+
+
+def shows_status(status: str) -> str:
+    return f"document.querySelector('.status')?.innerText === {json.dumps(status)}"
 
 
 def test_html_template(tmp_path: Path, chromium: Chromium) -> None:

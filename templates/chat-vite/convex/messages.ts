@@ -27,12 +27,19 @@ export const topic = query({
   },
 });
 
-/** Write a message. */
+/** Write a message. A `key` that was seen before is a message that came twice: it is written once. */
 export const send = mutation({
-  args: { channel: v.string(), author: v.string(), body: v.string() },
+  args: { channel: v.string(), author: v.string(), body: v.string(), key: v.optional(v.string()) },
   handler: async (ctx, message) => {
     if (message.body.trim() === "") {
       throw new Error("A message needs a text");
+    }
+    if (message.key !== undefined) {
+      const known = await ctx.db
+        .query("messages")
+        .withIndex("by_key", (q) => q.eq("key", message.key))
+        .first();
+      if (known !== null) return known._id;
     }
     return await ctx.db.insert("messages", message);
   },

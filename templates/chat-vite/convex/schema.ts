@@ -6,5 +6,8 @@ export default defineSchema({
     channel: v.string(),
     author: v.string(),
     body: v.string(),
-  }).index("by_channel", ["channel"]),
+    key: v.optional(v.string()),
+  })
+    .index("by_channel", ["channel"])
+    .index("by_key", ["key"]),
 });

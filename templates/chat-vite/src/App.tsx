@@ -1,7 +1,9 @@
-import { insertAtTop, useMutation, usePaginatedQuery, useQuery } from "convex/react";
+import type { OptimisticLocalStore } from "convex/browser";
+import { insertAtTop, usePaginatedQuery } from "convex/react";
 import { useState, type FormEvent } from "react";
 import { api } from "../convex/_generated/api";
 import type { Id } from "../convex/_generated/dataModel";
+import { useSyncedQuery } from "./useSyncedQuery";
 
 const CHANNELS = ["general", "random"];
 const PAGE = 20;
@@ -9,6 +11,13 @@ const PAGE = 20;
 export function App() {
   const [channel, setChannel] = useState(CHANNELS[0]);
   const [author, setAuthor] = useState(() => localStorage.getItem("author") ?? "Anonymous");
+
+  const { data: topic, status, pending, write } = useSyncedQuery(
+    api.messages.topic,
+    { channel },
+    api.messages.send,
+    showAtOnce,
+  );
 
   const rename = (name: string) => {
     setAuthor(name);
@@ -30,17 +39,30 @@ export function App() {
           You are{" "}
           <input value={author} onChange={(event) => rename(event.target.value)} aria-label="Your name" />
         </label>
+        <span className={`status ${status}`}>{status}</span>
       </header>
-      <Topic channel={channel} />
+      <p className="topic">{topic ?? "…"}</p>
       <Messages key={channel} channel={channel} />
-      <Composer channel={channel} author={author} />
+      {status === "offline" && pending.length > 0 && (
+        <p className="hint">{pending.length} not sent yet: they go out when the connection is back.</p>
+      )}
+      <Composer channel={channel} send={(body) => write({ channel, author, body })} />
     </main>
   );
 }
 
-function Topic({ channel }: { channel: string }) {
-  const topic = useQuery(api.messages.topic, { channel });
-  return <p className="topic">{topic ?? "…"}</p>;
+/** The message shows at once; when the server answers, its own result takes the place of this guess. */
+function showAtOnce(localStore: OptimisticLocalStore, message: typeof api.messages.send._args) {
+  insertAtTop({
+    paginatedQuery: api.messages.list,
+    argsToMatch: { channel: message.channel },
+    localQueryStore: localStore,
+    item: {
+      ...message,
+      _id: crypto.randomUUID() as Id<"messages">,
+      _creationTime: Date.now(),
+    },
+  });
 }
 
 function Messages({ channel }: { channel: string }) {
@@ -66,22 +88,9 @@ function Messages({ channel }: { channel: string }) {
   );
 }
 
-function Composer({ channel, author }: { channel: string; author: string }) {
+function Composer({ channel, send }: { channel: string; send: (body: string) => Promise<unknown> }) {
   const [body, setBody] = useState("");
   const [error, setError] = useState<string | null>(null);
-  // The message shows at once; when the server answers, its own result takes the place of this guess.
-  const send = useMutation(api.messages.send).withOptimisticUpdate((localStore, message) => {
-    insertAtTop({
-      paginatedQuery: api.messages.list,
-      argsToMatch: { channel: message.channel },
-      localQueryStore: localStore,
-      item: {
-        ...message,
-        _id: crypto.randomUUID() as Id<"messages">,
-        _creationTime: Date.now(),
-      },
-    });
-  });
 
   const submit = async (event: FormEvent) => {
     event.preventDefault();
@@ -90,7 +99,7 @@ function Composer({ channel, author }: { channel: string; author: string }) {
     setBody("");
     setError(null);
     try {
-      await send({ channel, author, body: text });
+      await send(text);
     } catch (reason) {
       setBody(text);
       setError(reason instanceof Error ? reason.message : String(reason));

@@ -1,25 +1,27 @@
-"""The ring of finished calls: order, cursors, waiting, bounds, the documented shape."""
+"""The ring of calls and of running actions' lines: order, cursors, waiting, bounds, the documented shape."""
 
 from __future__ import annotations
 
 import asyncio
 
-from cvx.backend.functions.function_log import Conflict, FinishedCall, FunctionLog
+from cvx.backend.database import Usage
+from cvx.backend.functions.function_log import (
+    Conflict,
+    FinishedCall,
+    FunctionLog,
+    LoggedLines,
+    RunningLines,
+    Subject,
+)
 from cvx.backend.functions.results import LoggedLine
 from cvx.backend.runner import LogLine
-from cvx.values import FunctionPath
-
-PATH = FunctionPath.parse("messages:send")
 
 
 def call(request_id: str = "r", text: str = "", **more: object) -> FinishedCall:
     fields: dict[str, object] = {
-        "path": PATH,
-        "kind": "mutation",
+        "subject": Subject("mutation", "messages:send", request_id, "e"),
         "caller": "HttpApi",
         "identity_type": "unknown",
-        "request_id": request_id,
-        "execution_id": "e",
         "started_s": 1.0,
         "seconds": 0.5,
         "user_ms": 2.0,
@@ -101,3 +103,68 @@ def test_the_documented_shape() -> None:
     assert entry["logLines"] == [{"messages": ["hi"], "isTruncated": False, "timestamp": 3.0, "level": "LOG"}]
     plain = log.calls(0)[0][0].entry(structured=False)
     assert plain["logLines"] == ["[LOG] hi"]
+    final = call(conflict=Conflict("rows", "id", "other:fn", 100, runs_again=False), error="Conflict\n")
+    assert final.entry(structured=True)["willRetry"] is False
+
+
+def test_what_an_action_writes_is_there_before_it_ends_and_once() -> None:
+    async def main() -> None:
+        log = FunctionLog(100, 100_000, lambda: 1.0)
+        subject = Subject("http_action", "POST /hook", "r", "e1", "counter")
+        lines = RunningLines(log, subject, 4)
+        lines.add(LogLine("LOG", ("one",), False, 1.0))
+        lines.add(LogLine("WARN", ("two",), False, 2.0))
+        await asyncio.sleep(0)
+        found, cursor = log.entries(0)
+        assert [entry.entry(structured=False) for entry in found] == [
+            {
+                "kind": "Progress",
+                "udfType": "HttpAction",
+                "componentPath": "counter",
+                "identifier": "POST /hook",
+                "timestamp": 1.0,
+                "logLines": ["[LOG] one", "[WARN] two"],
+                "requestId": "r",
+                "executionId": "e1",
+            }
+        ]
+        for number in range(5):
+            lines.add(LogLine("LOG", (str(number),), False, 3.0))
+        told = lines.end()
+        assert [line.pretty() for line in told] == [
+            "[LOG] one",
+            "[WARN] two",
+            "[LOG] 0",
+            "[ERROR] Log overflow (maximum 4). Remaining log lines omitted.",
+        ]
+        log.record(
+            FinishedCall(
+                subject=subject,
+                caller="HttpEndpoint",
+                identity_type="unknown",
+                started_s=1.0,
+                seconds=0.1,
+                user_ms=1.0,
+                cached=False,
+                log_lines=told,
+                error=None,
+                return_bytes=None,
+                usage=Usage(storage_bytes_read=3, network_bytes_sent=7, memory_used_bytes=1_500_000),
+                parent_execution_id="e0",
+                http_status=201,
+                lines_streamed=True,
+            )
+        )
+        found, _ = log.entries(cursor)
+        assert isinstance(found[0], LoggedLines) and len(found[0].log_lines) == 2
+        assert isinstance(found[1], FinishedCall)
+        end = found[1].entry(structured=True)
+        assert end["success"] == {"status": "201"} and end["parentExecutionId"] == "e0"
+        assert end["identifier"] == "POST /hook" and end["udfType"] == "HttpAction"
+        assert end["logLines"] == []
+        assert len(found[1].entry(structured=False, all_lines=True)["logLines"]) == 4
+        usage = end["usageStats"]
+        assert (usage["storageReadBytes"], usage["networkEgressBytes"], usage["memoryUsedMb"]) == (3, 7, 2)
+        assert [type(one) for one in log.calls(0)[0]] == [FinishedCall]
+
+    asyncio.run(main())

@@ -53,6 +53,30 @@ def test_logs_of_nested_functions_are_kept_even_of_failed_ones(tmp_path: Path, a
     run(tmp_path, app, body)
 
 
+def test_logs_of_nested_functions_stand_where_they_were_written(tmp_path: Path, app: App) -> None:
+    async def body(d: Deployment) -> None:
+        result = await d.mutate("nested:converse")
+        assert [line.removeprefix("[LOG] ").strip("'") for line in result.log_lines] == [
+            "first",
+            "outer begins",
+            "inner begins",
+            "inner ends",
+            "outer ends",
+            "between",
+            "after asking",
+            "left begins",
+            "left ends",
+            "right begins",
+            "right ends",
+            "last",
+        ]
+        calls, _ = d.executor.log.calls(0)
+        paths = [line.structured().get("udfPath") for line in calls[-1].log_lines]
+        assert paths[:3] == [None, "nested:speak", "nested:speak"] and paths[-1] is None
+
+    run(tmp_path, app, body)
+
+
 def test_convex_error_data_passes_through(tmp_path: Path, app: App) -> None:
     async def body(d: Deployment) -> None:
         data = {"code": 1.0, "list": ["a"]}

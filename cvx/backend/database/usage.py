@@ -18,7 +18,10 @@ from cvx.errors import CvxError
 
 @dataclass(slots=True)
 class Usage:
-    """Counters of one transaction; user tables only, but for the two `system_` ones."""
+    """Counters of one transaction, or of one action; documents of user tables only, but for the two `system_` ones.
+
+    The last ones are what the function log reports (runtime-and-database.md §12); no cap is held against them here.
+    """
 
     documents_read: int = 0
     bytes_read: int = 0
@@ -28,6 +31,14 @@ class Usage:
     system_documents_written: int = 0
     system_bytes_written: int = 0
     queries: int = 0
+    storage_bytes_read: int = 0
+    storage_bytes_written: int = 0
+    text_index_query_bytes: int = 0
+    text_index_bytes_written: int = 0
+    vector_index_query_bytes: int = 0
+    vector_index_bytes_written: int = 0
+    network_bytes_sent: int = 0
+    memory_used_bytes: int = 0
 
 
 _COUNTERS = {

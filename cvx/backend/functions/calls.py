@@ -9,18 +9,22 @@ Rule: a `Call` lives for one attempt. A retry, or a restart by the runner, makes
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cvx.backend.auth import Identity
 from cvx.backend.config import Limits
 from cvx.backend.database import Catalog, Database, Snapshot, Transaction
 from cvx.backend.functions.environment import EnvironmentSnapshot
+from cvx.backend.functions.function_log import overflow_line
 from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
 from cvx.backend.functions.results import LoggedLine
 from cvx.backend.model.deployment import DeploymentInfo
 from cvx.backend.runner import FunctionCall, FunctionOutcome, FunctionRunner, LogLine, SyscallHost
 from cvx.values import encode_key, prefix_range
+
+NestedLines = tuple[int, list[LoggedLine]]
+"""How many lines a function had written when it ran another one, and all that one's lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Call:
         self.observed_identity = False
         self.observed_time = False
         self.nested_calls = 0
-        self.nested_lines: list[LoggedLine] = []
+        self.nested_lines: list[NestedLines] = []
         self.user_time_ms = 0.0
 
     def registry(self, component: str) -> FunctionRegistry:
@@ -113,8 +117,6 @@ class Call:
             return
         self.observed_identity |= other.observed_identity
         self.observed_time |= other.observed_time
-        self.nested_lines += other.nested_lines
-        other.nested_lines = []
 
     def absorb(self, outcome: FunctionOutcome, registry: FunctionRegistry) -> None:
         """Take over what a function looked at besides the database."""
@@ -171,16 +173,20 @@ async def run_function(
     return await services.runner.run(call, host_factory)
 
 
-def merged_lines(nested: Iterable[LoggedLine], own: Iterable[LogLine], limit: int) -> list[LoggedLine]:
-    """All log lines of a call, cut at the documented number of lines."""
-    lines = [*nested, *(LoggedLine(line) for line in own)]
+def in_order(nested: Iterable[NestedLines], own: Sequence[LoggedLine]) -> list[LoggedLine]:
+    """A function's lines and those of the functions it ran, in the order in which they were written."""
+    lines: list[LoggedLine] = []
+    at = 0
+    for before, inner in nested:
+        lines += own[at:before]
+        lines += inner
+        at = max(at, before)
+    return [*lines, *own[at:]]
+
+
+def merged_lines(nested: Iterable[NestedLines], own: Iterable[LogLine], limit: int) -> list[LoggedLine]:
+    """All log lines of a call in their order, cut at the documented number of lines."""
+    lines = in_order(nested, [LoggedLine(line) for line in own])
     if len(lines) > limit:
-        cut = lines[limit - 1].line
-        note = LogLine(
-            "ERROR",
-            (f"Log overflow (maximum {limit}). Remaining log lines omitted.",),
-            False,
-            cut.timestamp_ms,
-        )
-        lines[limit - 1 :] = [LoggedLine(note)]
+        lines[limit - 1 :] = [LoggedLine(overflow_line(limit, lines[limit - 1].line))]
     return lines

@@ -7,23 +7,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from random import Random
 
 from cvx.backend.auth import Identity, identity_type
 from cvx.backend.database import Transaction, Usage
 from cvx.backend.functions.calls import Call, Services, begin_ms, merged_lines, run_function
 from cvx.backend.functions.checks import check_result
-from cvx.backend.functions.function_log import Conflict, FinishedCall, FunctionLog
+from cvx.backend.functions.function_log import Conflict, FinishedCall, FunctionLog, Subject
 from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
 from cvx.backend.functions.near_limits import near_limits
-from cvx.backend.functions.results import FunctionError, LoggedLine, error_of, error_of_cvx
+from cvx.backend.functions.results import FunctionError, LoggedLine, error_of, error_of_cvx, new_execution_id
 from cvx.backend.functions.syscalls import FunctionHost
 from cvx.backend.runner import FunctionOutcome, SyscallHost
 from cvx.errors import DETERMINISTIC_KINDS, CvxError
 from cvx.values import FunctionPath
-
-# For log entries only: nothing depends on it being hard to guess.
-_execution_ids = Random()
 
 
 class Execution:
@@ -119,17 +115,29 @@ class Execution:
         usage: Usage | None = None,
         cached: bool = False,
         conflict: Conflict | None = None,
+        execution_id: str | None = None,
+        parent_execution_id: str | None = None,
+        environment: str = "isolate",
+        identifier: str | None = None,
+        http_status: int | None = None,
+        lines_streamed: bool = False,
     ) -> None:
-        """Note a finished call (or attempt). `started` is of `time.perf_counter`."""
+        """Note a finished call (or attempt). `started` is of `time.perf_counter`.
+
+        `execution_id`, if it had one while it ran; `identifier`, if that is not its path (HTTP actions).
+        """
         seconds = time.perf_counter() - started
         self.log.record(
             FinishedCall(
-                path=path,
-                kind=kind,
+                subject=Subject(
+                    kind,
+                    identifier or path.udf_path,
+                    request_id,
+                    execution_id or new_execution_id(),
+                    path.component,
+                ),
                 caller=caller,
                 identity_type=identity_type(identity),
-                request_id=request_id,
-                execution_id=f"{_execution_ids.getrandbits(64):016x}",
                 started_s=time.time() - seconds,
                 seconds=seconds,
                 user_ms=user_ms,
@@ -139,5 +147,9 @@ class Execution:
                 return_bytes=None if value_json is None else len(value_json),
                 usage=usage,
                 conflict=conflict,
+                environment=environment,
+                parent_execution_id=parent_execution_id,
+                http_status=http_status,
+                lines_streamed=lines_streamed,
             )
         )

@@ -118,6 +118,7 @@ class FunctionExecutor:
         public: bool = True,
         component: str = "",
         request_id: str | None = None,
+        parent_execution_id: str | None = None,
     ) -> QueryEntry:
         """The result of a query at `snapshot` (None: now), from the cache when it holds there.
 
@@ -126,7 +127,9 @@ class FunctionExecutor:
         """
         if isinstance(path, str):
             path = FunctionPath.parse(path, component)
-        request = QueryRequest(path, identity, caller, public, request_id or new_request_id(), journal)
+        request = QueryRequest(
+            path, identity, caller, public, request_id or new_request_id(), journal, parent_execution_id
+        )
         return await self._queries.query(request, args_json, snapshot)
 
     async def mutation(
@@ -142,6 +145,7 @@ class FunctionExecutor:
         request_id: str | None = None,
         on_commit: Callable[[Timestamp], object] = lambda ts: None,
         origin: Origin = UNKNOWN_ORIGIN,
+        parent_execution_id: str | None = None,
     ) -> MutationResult:
         """Run a mutation once, commit it, and answer when that is on disk.
 
@@ -156,7 +160,16 @@ class FunctionExecutor:
         if request_id is None:
             request_id = new_request_id() if session is None else session_request_id(*session)
         request = MutationRequest(
-            path, args_json, identity, session, caller, public, request_id, on_commit, origin
+            path,
+            args_json,
+            identity,
+            session,
+            caller,
+            public,
+            request_id,
+            on_commit,
+            origin,
+            parent_execution_id,
         )
         return await self._mutations.mutation(request)
 

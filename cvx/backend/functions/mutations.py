@@ -43,6 +43,19 @@ UNKNOWN_ORIGIN = Origin()
 
 
 @dataclass(slots=True)
+class _Attempt:
+    """What one run came to."""
+
+    tx: Transaction
+    started: float
+    value_json: bytes | None = None
+    error: FunctionError | None = None
+    lines: list[LoggedLine] = field(default_factory=list)
+    user_ms: float = 0.0
+    ts: Timestamp | None = None
+
+
+@dataclass(slots=True)
 class MutationRequest:
     """Who wants what done, and how often it had to be tried so far."""
 
@@ -55,25 +68,16 @@ class MutationRequest:
     request_id: str
     on_commit: Callable[[Timestamp], object] = lambda ts: None
     origin: Origin = UNKNOWN_ORIGIN
+    parent_execution_id: str | None = None
+    """The action that runs it, if one does."""
     args: dict[str, Any] = field(default_factory=dict)
     refusal: CvxError | None = None
     """What is wrong with the arguments, if they are none."""
     conflicts: int = 0
     expired: int = 0
     conflict_keys: set[ConflictKey] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """What one run came to."""
-
-    tx: Transaction
-    started: float
-    value_json: bytes | None = None
-    error: FunctionError | None = None
-    lines: list[LoggedLine] = field(default_factory=list)
-    user_ms: float = 0.0
-    ts: Timestamp | None = None
+    attempt: _Attempt | None = None
+    """The latest one."""
 
 
 class MutationRunner:
@@ -109,8 +113,9 @@ class MutationRunner:
                     return await self._attempt(request, started)
             except ConflictError as conflict:
                 request.conflicts += 1
-                self._record_conflict(request, conflict, started)
-                if request.conflicts >= self._limits.mutation_attempts_max:
+                runs_again = request.conflicts < self._limits.mutation_attempts_max
+                self._record_conflict(request, conflict, started, runs_again=runs_again)
+                if not runs_again:
                     raise
                 keys = conflict.details["conflict_keys"]
                 request.conflict_keys.update(keys)
@@ -124,7 +129,7 @@ class MutationRunner:
     async def _attempt(self, request: MutationRequest, started: float) -> tuple[MutationResult, Timestamp]:
         """One run and its commit. The timestamp is what must be durable before anybody hears of the result."""
         with self._db.snapshot() as snapshot:
-            attempt = _Attempt(self._begin(request, snapshot), started)
+            attempt = request.attempt = _Attempt(self._begin(request, snapshot), started)
             if request.session is not None:
                 answer = session_requests.lookup(attempt.tx, *request.session)
                 if answer is not None:
@@ -198,6 +203,7 @@ class MutationRunner:
             caller=request.caller,
             identity=request.identity,
             request_id=request.request_id,
+            parent_execution_id=request.parent_execution_id,
             started=attempt.started,
             user_ms=attempt.user_ms,
             lines=attempt.lines,
@@ -206,20 +212,28 @@ class MutationRunner:
             usage=attempt.tx.usage,
         )
 
-    def _record_conflict(self, request: MutationRequest, error: ConflictError, started: float) -> None:
-        details = error.details
+    def _record_conflict(
+        self, request: MutationRequest, error: ConflictError, started: float, *, runs_again: bool
+    ) -> None:
+        details, attempt = error.details, request.attempt
+        ran = attempt is not None and attempt.started == started
         self._execution.record(
             request.path,
             "mutation",
             caller=request.caller,
             identity=request.identity,
             request_id=request.request_id,
+            parent_execution_id=request.parent_execution_id,
             started=started,
+            user_ms=attempt.user_ms if attempt is not None and ran else 0.0,
+            lines=attempt.lines if attempt is not None and ran else (),
+            usage=attempt.tx.usage if attempt is not None and ran else None,
             error=FunctionError(error.message + "\n"),
             conflict=Conflict(
                 details.get("table"),
                 details.get("document_id"),
                 details.get("write_source"),
                 request.conflicts,
+                runs_again,
             ),
         )

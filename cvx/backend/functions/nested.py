@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from cvx.backend.functions.calls import Call, run_function
+from cvx.backend.functions.calls import Call, NestedLines, in_order, run_function
 from cvx.backend.functions.checks import (
     check_args,
     check_callable,
@@ -58,10 +58,17 @@ class ParentHost(Protocol):
     component: str
     depth: int
     writable: bool
+    nested_lines: list[NestedLines]
 
-    def child(self, call: Call, function: LoadedFunction) -> SyscallHost:
+    def child(self, call: Call, function: LoadedFunction) -> ChildHost:
         """A host for a function that this one runs."""
         ...
+
+
+class ChildHost(SyscallHost, Protocol):
+    """The host of a function that another one runs."""
+
+    nested_lines: list[NestedLines]
 
 
 class NestedFailure(Exception):
@@ -72,8 +79,8 @@ class NestedFailure(Exception):
         self.failure = failure
 
 
-async def run_nested(host: ParentHost, raw: bytes) -> bytes:
-    """The canonical result of the function that a `runUdf` names.
+async def run_nested(host: ParentHost, raw: bytes, logged: int) -> bytes:
+    """The canonical result of the function that a `runUdf` names, issued after `logged` lines of the caller.
 
     Raises CvxError when the call is refused or its result is, NestedFailure when the function fails.
     """
@@ -102,33 +109,42 @@ async def run_nested(host: ParentHost, raw: bytes) -> bytes:
     if args.udfType == "snapshotQuery":
         # Its own transaction at the same snapshot: it sees no pending writes, and its reads are not ours.
         inner = call.beside()
-        return await _run(host, inner, function, args_json, keep_writes=False)
+        return await _run(host, inner, function, args_json, logged, keep_writes=False)
     if args.transactionLimits is None:
-        return await _run(host, call, function, args_json, keep_writes=kind == "mutation")
+        return await _run(host, call, function, args_json, logged, keep_writes=kind == "mutation")
     with call.tx.budget(_budget(args.transactionLimits)):
-        return await _run(host, call, function, args_json, keep_writes=kind == "mutation")
+        return await _run(host, call, function, args_json, logged, keep_writes=kind == "mutation")
 
 
 async def _run(
-    host: ParentHost, call: Call, function: LoadedFunction, args_json: bytes, *, keep_writes: bool
+    host: ParentHost,
+    call: Call,
+    function: LoadedFunction,
+    args_json: bytes,
+    logged: int,
+    *,
+    keep_writes: bool,
 ) -> bytes:
     tx, component = call.tx, function.path.component
     registry = call.registry(component)
     savepoint = tx.savepoint() if keep_writes else None
-    started = False
+    child: ChildHost | None = None
 
     def make_host() -> SyscallHost:
-        nonlocal started
-        if started and savepoint is not None:
+        nonlocal child
+        if child is not None and savepoint is not None:
             tx.rollback_to(savepoint)  # The runner starts the function again, from its beginning.
-        started = True
-        return host.child(call, function)
+        child = host.child(call, function)
+        return child
 
     outcome = await run_function(
         call.services, function, registry, args_json, call.next_seed(), call.environment, tx, make_host
     )
     call.absorb(outcome, registry)
-    call.nested_lines += [LoggedLine(line, function.path.udf_path, component) for line in outcome.log_lines]
+    own = [LoggedLine(line, function.path.udf_path, component) for line in outcome.log_lines]
+    lines = in_order(child.nested_lines if child is not None else (), own)
+    if lines:
+        host.nested_lines.append((logged, lines))
     host.call.take_notes_of(call)
     if outcome.error is not None or outcome.value_json is None:
         if savepoint is not None:

@@ -34,6 +34,8 @@ class QueryRequest:
     public: bool
     request_id: str
     journal: str | None = None
+    parent_execution_id: str | None = None
+    """The action that runs it, if one does."""
 
 
 @dataclass(slots=True)
@@ -209,6 +211,7 @@ class QueryRunner:
             caller=request.caller,
             identity=request.identity,
             request_id=request.request_id,
+            parent_execution_id=request.parent_execution_id,
             started=started,
             error=refusal,
         )
@@ -233,6 +236,7 @@ class QueryRunner:
             caller=request.caller,
             identity=request.identity,
             request_id=request.request_id,
+            parent_execution_id=request.parent_execution_id,
             started=started,
             error=entry.error,
             value_json=entry.value_json,
@@ -255,6 +259,7 @@ class QueryRunner:
             caller=request.caller,
             identity=request.identity,
             request_id=request.request_id,
+            parent_execution_id=request.parent_execution_id,
             started=started,
             user_ms=found.user_ms,
             lines=lines,

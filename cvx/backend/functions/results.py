@@ -135,6 +135,11 @@ def new_request_id() -> str:
     return f"{_request_ids.getrandbits(64):016x}"
 
 
+def new_execution_id() -> str:
+    """The name of one run in the function log."""
+    return f"{_request_ids.getrandbits(64):016x}"
+
+
 def session_request_id(session_id: str, request_id: int) -> str:
     """The request id of a socket's mutation or action: the same for a replay (values-and-sync.md §7)."""
     return hashlib.sha256(f"{session_id.lower()}|{request_id}".encode()).hexdigest()[:16]

@@ -19,7 +19,7 @@ import msgspec
 
 from cvx.backend.auth import user_of
 from cvx.backend.database import QueryStream
-from cvx.backend.functions.calls import Call
+from cvx.backend.functions.calls import Call, NestedLines
 from cvx.backend.functions.checks import decode_syscall
 from cvx.backend.functions.module_loader import LoadedFunction
 from cvx.backend.functions.nested import NestedFailure, run_nested
@@ -74,6 +74,7 @@ class FunctionHost:
         "component",
         "depth",
         "function",
+        "nested_lines",
         "tx",
         "writable",
     )
@@ -85,6 +86,7 @@ class FunctionHost:
         self.component = function.path.component
         self.depth = depth
         self.writable = function.kind == "mutation"
+        self.nested_lines: list[NestedLines] = call.nested_lines if depth == 0 else []
         self._streams: dict[int, QueryStream] = {}
         self._paginated = False
         self._catalog = self.tx.catalog  # What the function was told of.
@@ -118,7 +120,7 @@ class FunctionHost:
             syscall = batch[position]
             if syscall.op == "1.0/runUdf":
                 try:
-                    results.append(self._with_tables(await run_nested(self, syscall.args)))
+                    results.append(self._with_tables(await run_nested(self, syscall.args, syscall.logged)))
                 except CvxError as error:
                     results.append(syscall_failure(error))
                 except NestedFailure as failed:

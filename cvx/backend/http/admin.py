@@ -9,6 +9,8 @@ Source: reference/cli-and-deploy.md §5.1, §5.2, §5.6, §5.7.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from starlette.responses import Response
@@ -85,26 +87,40 @@ async def stream_function_logs(call: Call) -> Response:
     the command line and the dashboard, texts for everybody else.
     """
     structured = call.client is not None and call.client.wants_structured_logs
-    return await _stream(call, structured=structured)
+    log = call.services.executor.log
+
+    def read(cursor: float, request_id: str | None) -> tuple[list[dict[str, Any]], float]:
+        found, cursor = log.entries(cursor, request_id=request_id)
+        return [entry.entry(structured=structured) for entry in found], cursor
+
+    return await _stream(call, read)
 
 
 async def stream_udf_execution(call: Call) -> Response:
-    """GET /api/stream_udf_execution?cursor=…: the older form, always with texts."""
-    return await _stream(call, structured=False)
+    """GET /api/stream_udf_execution?cursor=…: the older form, finished calls alone and always with texts."""
+    log = call.services.executor.log
+
+    def read(cursor: float, request_id: str | None) -> tuple[list[dict[str, Any]], float]:
+        found, cursor = log.calls(cursor, request_id=request_id)
+        return [entry.entry(structured=False, all_lines=True) for entry in found], cursor
+
+    return await _stream(call, read)
 
 
-async def _stream(call: Call, *, structured: bool) -> Response:
+_Read = Callable[[float, "str | None"], tuple[list[dict[str, Any]], float]]
+
+
+async def _stream(call: Call, read: _Read) -> Response:
     await call.admin()
     parameters = call.request.query_params
     cursor = _cursor(parameters.get("cursor"))
     request_id = _request_of(parameters.get("sessionId"), parameters.get("clientRequestCounter"))
     log, loop = call.services.executor.log, asyncio.get_running_loop()
     deadline = loop.time() + call.services.config.limits.log_poll_s
-    found, cursor = log.calls(cursor, request_id=request_id)
-    while not found and loop.time() < deadline:
+    entries, cursor = read(cursor, request_id)
+    while not entries and loop.time() < deadline:
         await log.wait(cursor, deadline - loop.time())
-        found, cursor = log.calls(cursor, request_id=request_id)
-    entries = [entry.entry(structured=structured) for entry in found]
+        entries, cursor = read(cursor, request_id)
     # A mutation is in the log before it is on disk.
     await call.services.db.durable(call.services.db.latest_ts)
     return JsonResponse(msgspec.json.encode({"entries": entries, "newCursor": cursor}))

@@ -32,7 +32,7 @@ def answers(host: SyscallHost, asked: messages.SyscallsIssued, payload: list[byt
     at = 0
     for op in asked.ops:
         if isinstance(op, str):
-            batch.append(Syscall(op, payload[at]))
+            batch.append(Syscall(op, payload[at], asked.logged))
             at += 1
             continue
         if batch:

@@ -128,10 +128,14 @@ class FunctionOutcome:
 
 @dataclass(frozen=True)
 class Syscall:
-    """One asynchronous syscall as the npm package issued it: `1.0/get` and its JSON arguments."""
+    """One asynchronous syscall as the npm package issued it: `1.0/get` and its JSON arguments.
+
+    `logged` is how many console lines the function had written by then: where those of a nested call belong.
+    """
 
     op: str
     args: bytes
+    logged: int = 0
 
 
 @dataclass(frozen=True)

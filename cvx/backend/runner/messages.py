@@ -34,12 +34,13 @@ class SyscallsIssued(msgspec.Struct, array_like=True, tag="s", frozen=True):
     """An execution asks. `ops`: a name (its arguments are one payload line), or [query, want, first] for the
     next page of a query (when first is 1, the query's arguments are one payload line). `closed`: what was read of
     queries that ended since. `early`: names of writes that user code was already told are done; they come before
-    everything else, also in the payload, and are not answered."""
+    everything else, also in the payload, and are not answered. `logged`: how many console lines it has written."""
 
     id: int
     ops: list[str | tuple[int, int, int]]
     closed: ClosedStreams | int
     early: list[str] | int = 0
+    logged: int = 0
 
 
 class Done(msgspec.Struct, array_like=True, tag="d", frozen=True):

@@ -160,7 +160,7 @@ function look(execution) {
     const closed = execution.closedStreams ?? 0;
     execution.closedStreams = null;
     const early = takeEarly(execution, unsent.lines);
-    return send(["s", execution.id, unsent.headers, closed, early], unsent.lines);
+    return send(["s", execution.id, unsent.headers, closed, early, execution.lines?.length ?? 0], unsent.lines);
   }
   if (execution.head < execution.ops.length) return deliver(execution, () => {});
   if (core.eventLoopHasMoreWork()) {

@@ -218,3 +218,29 @@ export const insertNow = mutation({
   args: { text: v.string() },
   handler: async (ctx, { text }) => await ctx.db.insert("anything", { text }),
 });
+
+export const speak = internalMutation({
+  args: { word: v.string(), thenRun: v.optional(v.string()) },
+  handler: async (ctx, { word, thenRun }) => {
+    console.log(`${word} begins`);
+    if (thenRun !== undefined) await ctx.runMutation("nested:speak" as any, { word: thenRun });
+    console.log(`${word} ends`);
+  },
+});
+
+// Its lines and those of what it runs, two levels deep, belong in the order in which they are written.
+export const converse = mutation({
+  args: {},
+  handler: async (ctx) => {
+    console.log("first");
+    await ctx.runMutation("nested:speak" as any, { word: "outer", thenRun: "inner" });
+    console.log("between");
+    const both = [
+      ctx.runMutation("nested:speak" as any, { word: "left" }),
+      ctx.runMutation("nested:speak" as any, { word: "right" }),
+    ];
+    console.log("after asking");
+    await Promise.all(both);
+    console.log("last");
+  },
+});

@@ -1,0 +1,1 @@
+"""What outlives a request: a row in a system table that says how far it is, and a worker that goes on from there."""

@@ -1,7 +1,7 @@
 """Every system table the backend has beside the database's own three: name, number, indexes.
 
 Numbers are forever: they are part of every document id. `_scheduled_functions` and `_storage` have the numbers
-that clients know (reference/values-and-sync.md §2.2, §2.5); both are empty until the issues that fill them.
+that clients know (reference/values-and-sync.md §2.2, §2.5); user code can use the built-in indexes of these two only.
 
 Rule: data only. A new table gets the next free number; a number is never used again.
 """
@@ -16,6 +16,25 @@ SYSTEM_TABLES: tuple[SystemTable, ...] = (
     SystemTable("_environment_variables", 522, {"by_name": ("name",)}),
     SystemTable("_session_requests", 523, {"by_session": ("sessionId", "requestId", "part")}),
     SystemTable("_deployment_settings", 524, {"by_name": ("name",)}),
-    SystemTable("_scheduled_functions", 539),
+    SystemTable(
+        "_stored_files",
+        525,
+        {"by_file": ("component", "fileId"), "by_storage_id": ("storageId",), "by_key": ("key",)},
+    ),
+    SystemTable("_doomed_files", 526),
+    SystemTable(
+        "_scheduled_jobs",
+        525,
+        {
+            "by_due": ("queue", "state", "due"),
+            "by_job": ("component", "job"),
+            "by_component": ("component", "due"),
+            "by_path": ("component", "path", "due"),
+        },
+    ),
+    SystemTable("_cron_jobs", 526, {"by_name": ("component", "name")}),
+    SystemTable("_cron_next_run", 527, {"by_cron": ("cronJobId",), "by_next": ("state", "nextTs")}),
+    SystemTable("_cron_job_logs", 528, {"by_cron": ("cronJobId", "ts")}),
+    SystemTable("_scheduled_functions", 539, {"by_completed": ("completedTime",)}),
     SystemTable("_storage", 540),
 )

@@ -47,6 +47,25 @@ class Limits:
     environment_variables_max: int = 1_000
     environment_bytes_max: int = 512 * 1024
 
+    # Stored files.
+    stored_file_bytes_max: int = 16_384 * MIB
+    stored_file_type_chars_max: int = 255  # Of its content type.
+    upload_url_s: float = 3_600.0
+    uploads_at_once_max: int = 1_000
+    downloads_at_once_max: int = 4_000
+    download_stalled_s: float = 120.0  # How long a client may read nothing of a file it asked for.
+    file_write_bytes: int = MIB  # Collected of an upload before a thread writes them.
+    file_read_bytes: int = MIB // 4
+    mutation_files_written_max: int = 1_000
+    mutation_file_write_bytes_max: int = 16 * MIB
+    mutation_files_read_max: int = 1_000
+    mutation_file_read_bytes_max: int = 16 * MIB
+    file_collection_interval_s: float = 10.0
+    file_collection_batch: int = 500
+    file_deletion_delay_s: float = 60.0  # From the deletion of a file to that of its bytes.
+    file_orphan_age_s: float = 3_600.0  # When bytes that no file names are taken for left over.
+    file_sweep_interval_s: float = 3_600.0
+
     # The engine.
     snapshot_age_s: float = 10.0
     pinned_snapshot_s: float = 30.0

@@ -21,6 +21,7 @@ from cvx.backend.auth.identity import (
     user_of,
 )
 from cvx.backend.auth.instance import Instance, load_instance
+from cvx.backend.auth.upload_tokens import UploadTokens
 
 __all__ = [
     "ANONYMOUS",
@@ -33,6 +34,7 @@ __all__ = [
     "Instance",
     "System",
     "Token",
+    "UploadTokens",
     "User",
     "bad_deploy_key",
     "check_admin_key",

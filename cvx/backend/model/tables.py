@@ -17,12 +17,6 @@ SYSTEM_TABLES: tuple[SystemTable, ...] = (
     SystemTable("_session_requests", 523, {"by_session": ("sessionId", "requestId", "part")}),
     SystemTable("_deployment_settings", 524, {"by_name": ("name",)}),
     SystemTable(
-        "_stored_files",
-        525,
-        {"by_file": ("component", "fileId"), "by_storage_id": ("storageId",), "by_key": ("key",)},
-    ),
-    SystemTable("_doomed_files", 526),
-    SystemTable(
         "_scheduled_jobs",
         525,
         {
@@ -35,6 +29,12 @@ SYSTEM_TABLES: tuple[SystemTable, ...] = (
     SystemTable("_cron_jobs", 526, {"by_name": ("component", "name")}),
     SystemTable("_cron_next_run", 527, {"by_cron": ("cronJobId",), "by_next": ("state", "nextTs")}),
     SystemTable("_cron_job_logs", 528, {"by_cron": ("cronJobId", "ts")}),
+    SystemTable(
+        "_stored_files",
+        529,
+        {"by_file": ("component", "fileId"), "by_storage_id": ("storageId",), "by_key": ("key",)},
+    ),
+    SystemTable("_doomed_files", 530),
     SystemTable("_scheduled_functions", 539, {"by_completed": ("completedTime",)}),
     SystemTable("_storage", 540),
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,19 @@ from cvx.cli.command import command, group
 from cvx.cli.context import CommandContext
 from cvx.errors import CvxError
 
+if TYPE_CHECKING:
+    from cvx.backend.limits import LimitInfo, Override
+
 app = group("Run the backend itself, or see what runs here.")
+
+LimitOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=VALUE",
+        help="Another value for a limit; may be repeated. See `backend limits`.",
+    ),
+]
 
 DataOption = Annotated[
     Path,
@@ -31,6 +43,7 @@ SECRET_VARIABLE = "CVX_INSTANCE_SECRET"
     examples=[
         "cvx backend serve --port 3210 --site-port 3211 --data /var/lib/cvx",
         "cvx backend serve --host 0.0.0.0 --port 80 --site-port 81 --data ./data --instance-name shop",
+        "cvx backend serve --data ./data --limit documents_read_max=64_000 --limit read_bytes_max=32MiB",
     ],
 )
 def serve(
@@ -50,6 +63,7 @@ def serve(
     redact: Annotated[
         bool, typer.Option("--redact-errors", help="Hide error texts from clients, as in production.")
     ] = False,
+    limit: LimitOption = None,
 ) -> None:
     """Run the backend in the foreground.
 
@@ -58,7 +72,9 @@ def serve(
     from cvx.backend.auth import load_instance
     from cvx.backend.backend import serve_backend
     from cvx.backend.config import BackendConfig
+    from cvx.backend.limits import limits_with
 
+    limits = limits_with(_overrides(context, limit))
     instance = load_instance(data, name=instance_name, secret=os.environ.pop(SECRET_VARIABLE, None))
     config = BackendConfig(
         data_dir=data,
@@ -68,6 +84,7 @@ def serve(
         port=port,
         site_port=site_port,
         redact_logs=redact,
+        limits=limits,
     )
     output = context.output
 
@@ -77,6 +94,30 @@ def serve(
             output.item({"event": "ready", "url": url, "siteUrl": site_url, "instance": instance.name})
 
     serve_backend(config, ready)
+
+
+@command(
+    app,
+    "limits",
+    examples=["cvx backend limits", "cvx backend limits documents_read_max", "cvx backend limits --json"],
+)
+def limits(
+    context: CommandContext,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]")] = None,
+    limit: LimitOption = None,
+) -> None:
+    """Show every limit: what a backend started here would keep, its unit, and where it is set.
+
+    To change one, write it under [backend.limits] in cvx.toml, or pass --limit to `cvx backend serve`.
+    """
+    from cvx.backend.limits import described, known
+
+    for name in names or ():
+        known(name)
+    found = [info for info in described(_overrides(context, limit)) if not names or info.name in names]
+    context.output.result(
+        {"limits": [info.to_json() for info in found]}, lambda: _limit_tables(context, found)
+    )
 
 
 @command(
@@ -154,6 +195,46 @@ def stop(
     stopped = stop_backend(local_state(context.project, name))
     context.output.say(f"Stopped (pid {stopped})." if stopped else "No backend runs here.")
     context.output.result({"stopped": stopped is not None, "pid": stopped})
+
+
+def _overrides(context: CommandContext, settings: list[str] | None) -> list[Override]:
+    """Limits that cvx.toml sets, then those of the command line, which win."""
+    from cvx.toolchain.project import backend_limits
+
+    overrides: list[Override] = [
+        (name, value, "cvx.toml") for name, value in backend_limits(context.project_or_bare()).items()
+    ]
+    for setting in settings or ():
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise CvxError(
+                "UsageError", f"--limit takes NAME=VALUE, not {setting!r}.",
+                hint="For example: --limit documents_read_max=64000",
+            )  # fmt: skip
+        overrides.append((name.strip(), value, "--limit"))
+    return overrides
+
+
+def _limit_tables(context: CommandContext, found: list[LimitInfo]) -> str:
+    from cvx.backend.limits import shown
+
+    groups: dict[str, list[LimitInfo]] = {}
+    for info in found:
+        groups.setdefault(info.group, []).append(info)
+    blocks = []
+    for group_name, infos in groups.items():
+        rows = []
+        for info in infos:
+            set_by = (
+                info.origin
+                if info.is_default
+                else f"{info.origin} (default {shown(info.default, info.unit)})"
+            )
+            rows.append((info.name, shown(info.value, info.unit), set_by, info.documented or ""))
+        blocks.append(
+            f"{group_name}\n{context.output.table(('limit', 'value', 'set by', 'documented'), rows)}"
+        )
+    return "\n\n".join(blocks)
 
 
 def _local_data_dir(context: CommandContext) -> Path:

@@ -35,6 +35,7 @@ from cvx.toolchain.project import (
     LocalConfig,
     LocalState,
     Project,
+    backend_limits,
     detect_framework,
     list_local,
     local_state,
@@ -57,7 +58,7 @@ class _InstanceFile(msgspec.Struct, rename="camel"):
 class LocalBackend:
     """A backend that answers. `process` is None when it was adopted.
 
-    `log_start` is where its own words begin in the log file.
+    `log_start` is where its own words begin in the log file; `limits` is what it was started with, `name=value`.
     """
 
     state: LocalState
@@ -65,6 +66,7 @@ class LocalBackend:
     process: subprocess.Popen[bytes] | None
     pid: int | None
     log_start: int = 0
+    limits: tuple[str, ...] = ()
 
     def last_words(self, lines: int = 8) -> str:
         """The end of what it has written to its log."""
@@ -111,16 +113,20 @@ async def start_backend(
     The deployment is created when it does not exist. Raises `PortTaken` (only for a `port` that was asked
     for), `BackendFailed` with the backend's own last words, or `StateFolderNotWritable`.
     """
+    limits = limit_settings(project)
     with _start_turn(state):
         adopted = await _adopt(state, port)
         if adopted is not None:
             reporter.report(Notice(f"Using the backend that runs already (pid {adopted.pid}).", "verbose"))
+            if adopted.limits != limits:
+                what = "The backend that runs already was started with other limits than cvx.toml's"
+                reporter.report(Notice(f"{what}. To apply them: cvx backend stop", "warning"))
             return adopted
         _trim(state.log_file)
         for last in (False, False, True):
             config = _with_ports(project, state, reporter, port)
             try:
-                return await _start(state, config)
+                return await _start(state, config, limits)
             except CvxError as error:
                 # Another project's backend may have taken the port between our look and our child's.
                 if last or port is not None or "PortInUse" not in error.message:
@@ -187,11 +193,16 @@ async def answers_as(port: int, instance_name: str) -> bool:
 # ---- inside ------------------------------------------------------------------------------------------
 
 
-async def _start(state: LocalState, config: LocalConfig) -> LocalBackend:
+def limit_settings(project: Project) -> tuple[str, ...]:
+    """The limits of `cvx.toml` as `cvx backend serve --limit` takes them."""
+    return tuple(f"{name}={value}" for name, value in backend_limits(project).items())
+
+
+async def _start(state: LocalState, config: LocalConfig, limits: tuple[str, ...]) -> LocalBackend:
     log_start = state.log_file.stat().st_size if state.log_file.exists() else 0
-    process = _spawn(state, config)
-    state.note_running(process.pid, config.cloud_port, config.site_port)
-    backend = LocalBackend(state, config, process, process.pid, log_start)
+    process = _spawn(state, config, limits)
+    state.note_running(process.pid, config.cloud_port, config.site_port, limits)
+    backend = LocalBackend(state, config, process, process.pid, log_start, limits)
     try:
         await _wait_until_ready(backend)
         backend.config = _with_key(state, config)
@@ -216,7 +227,7 @@ async def _adopt(state: LocalState, port: int | None) -> LocalBackend | None:
     end = time.monotonic() + READY_DEADLINE_S
     while time.monotonic() < end:
         if await answers_as(running.cloud_port, config.instance_name):
-            return LocalBackend(state, _with_key(state, config), None, running.pid)
+            return LocalBackend(state, _with_key(state, config), None, running.pid, limits=running.limits)
         if state.running() is None:
             return None
         await asyncio.sleep(READY_POLL_S)
@@ -283,10 +294,12 @@ def _instance(project: Project, state: LocalState) -> str:
     return f"local-{base}-{state.name}-{secrets.token_hex(3)}"
 
 
-def _spawn(state: LocalState, config: LocalConfig) -> subprocess.Popen[bytes]:
+def _spawn(state: LocalState, config: LocalConfig, limits: tuple[str, ...]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "cvx", "backend", "serve", "--host", "127.0.0.1"]
     command += ["--port", str(config.cloud_port), "--site-port", str(config.site_port)]
     command += ["--data", str(state.data_dir), "--instance-name", config.instance_name]
+    for setting in limits:
+        command += ["--limit", setting]
     environment = {**os.environ, SECRET_VARIABLE: config.instance_secret, "NO_COLOR": "1"}
     with state.log_file.open("ab") as log:
         return subprocess.Popen(

@@ -32,7 +32,7 @@ from cvx.toolchain.client import (
     raise_for_function,
 )
 from cvx.toolchain.dev.front_end import FrontEnd
-from cvx.toolchain.dev.local_backend import LocalBackend, start_backend
+from cvx.toolchain.dev.local_backend import LocalBackend, limit_settings, start_backend
 from cvx.toolchain.dev.pipeline import Build, Pipeline, Pushed, needs_packages
 from cvx.toolchain.dev.watcher import Watcher, initial_watch, watch_set
 from cvx.toolchain.progress import Notice, Reporter, watched_files_of
@@ -205,8 +205,12 @@ class DevLoop:
         """Have a deployment that answers, and everything that hangs on it; quick when nothing changed."""
         if self._remote is None:
             if self._backend is not None and not self._backend.is_gone():
-                return
-            if self._backend is not None:
+                if self._backend.limits == limit_settings(self._project):
+                    return
+                self._view.report(Notice("cvx.toml sets other limits: the backend starts again with them."))
+                await self._disconnect()
+                await asyncio.to_thread(self._backend.stop)
+            elif self._backend is not None:
                 self._view.report(_ended(self._backend))
             await self._disconnect()
             state = local_state(self._project, self._name)

@@ -148,9 +148,14 @@ class _TomlDeployment(msgspec.Struct, forbid_unknown_fields=True):
     kind: Literal["dev", "preview", "prod", "self-hosted"] | None = None
 
 
+class _TomlBackend(msgspec.Struct):
+    limits: dict[str, int | float | str] = {}
+
+
 class _Toml(msgspec.Struct):
     deployment: str | None = None
     deployments: dict[str, _TomlDeployment] = {}
+    backend: _TomlBackend = msgspec.field(default_factory=_TomlBackend)
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,11 @@ def list_named(project: Project) -> tuple[tuple[str, DeploymentKind, str | None]
         local.append((state.name, "local", config.url if config else None))
     remote = [(name, _toml_kind(name, d), d.url) for name, d in _read_toml(project).deployments.items()]
     return (*local, *remote)
+
+
+def backend_limits(project: Project) -> dict[str, int | float | str]:
+    """The limits that `cvx.toml` sets for local backends, under `[backend.limits]`: names and values as written."""
+    return dict(_read_toml(project).backend.limits)
 
 
 def _check_flags(flags: DeploymentFlags) -> None:

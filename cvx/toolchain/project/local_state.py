@@ -52,6 +52,7 @@ class _Running(msgspec.Struct, rename="camel"):
     started: str | None
     cloud_port: int
     site_port: int
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class RunningBackend:
     pid: int
     cloud_port: int
     site_port: int
+    limits: tuple[str, ...] = ()
+    """What it was started with besides the defaults, as `name=value`."""
 
 
 @dataclass(frozen=True)
@@ -159,10 +162,10 @@ class LocalState:
         self.save(moved)
         return moved
 
-    def note_running(self, pid: int, cloud_port: int, site_port: int) -> None:
+    def note_running(self, pid: int, cloud_port: int, site_port: int, limits: tuple[str, ...] = ()) -> None:
         """Remember the backend process just started."""
         _prepare(self.folder)
-        _write_json(self._running_file, _Running(pid, process_start(pid), cloud_port, site_port))
+        _write_json(self._running_file, _Running(pid, process_start(pid), cloud_port, site_port, limits))
 
     def note_stopped(self) -> None:
         self._running_file.unlink(missing_ok=True)
@@ -180,7 +183,7 @@ class LocalState:
         if noted is None or start is None or (noted.started is not None and start != noted.started):
             self.note_stopped()
             return None
-        return RunningBackend(noted.pid, noted.cloud_port, noted.site_port)
+        return RunningBackend(noted.pid, noted.cloud_port, noted.site_port, noted.limits)
 
     @contextmanager
     def dev_lock(self) -> Iterator[None]:

@@ -127,6 +127,23 @@ class Limits:
     runner_start_attempts_max: int = 5
     runner_stop_s: float = 2.0
 
+    # Who is calling: tokens, and what identity providers publish.
+    auth_token_bytes_max: int = 64 * 1024
+    auth_leeway_s: float = 5.0
+    auth_fetch_s: float = 10.0
+    auth_redirects_max: int = 5
+    auth_document_bytes_max: int = 1 * MIB
+    auth_documents_max: int = 256
+    auth_keys_max: int = 256  # Of one provider.
+    auth_document_s: float = 300.0  # So long a document is used that does not say how long it may be,
+    auth_document_s_max: float = 86_400.0  # and so long at most,
+    auth_stale_s: float = 3_600.0  # and so much longer while its provider cannot be reached.
+    auth_refetch_s: float = 10.0  # Between two fetches because of a key id that is not known.
+    auth_retry_s: float = 1.0  # After a fetch that failed.
+    signed_token_s_max: float = 3_600.0
+    signed_claims_bytes_max: int = 16 * 1024
+    dev_token_s_max: float = 30 * 86_400.0
+
     # Pushes and administration.
     user_modules_max: int = 4_096
     module_bytes_max: int = 230_000_000  # Of all modules of an app, with their source maps.
@@ -170,5 +187,6 @@ class BackendConfig:
     port: int = 3210
     site_port: int = 3211
     redact_logs: bool = False
+    dev_issuer: bool = False  # Whether tokens of the built-in issuer for development are believed and issued.
     deno_children: int = 2
     limits: Limits = field(default_factory=Limits)

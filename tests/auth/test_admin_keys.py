@@ -180,7 +180,7 @@ def test_impersonation() -> None:
         (f"Convex {KEY}:{base64.b64encode(b'{}').decode()}", "HeaderParseFailure", "bad_request"),
         (f"Convex {KEY[:-4]}", "BadAdminKey", "unauthenticated"),
         ("Convex other|00", "BadAdminKey", "unauthenticated"),
-        ("Bearer eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "NoAuthProvider", "unauthenticated"),
+        ("Bearer eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIiwiaXNzIjoieCJ9.c2ln", "NoAuthProvider", "unauthenticated"),
         ("Bearer nonsense", "InvalidAuthHeader", "unauthenticated"),
     ],
 )
@@ -194,7 +194,7 @@ def test_http_actions_get_an_unknown_caller_that_carries_the_error() -> None:
     assert isinstance(identity, Anonymous) and identity.error is not None
     with pytest.raises(CvxError) as caught:
         user_of(identity)
-    assert caught.value.code == "NoAuthProvider"
+    assert caught.value.code == "InvalidAuthHeader"
     assert identity.cache_key() != ANONYMOUS.cache_key()
 
 

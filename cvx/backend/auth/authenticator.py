@@ -10,14 +10,24 @@ from __future__ import annotations
 
 import base64
 import binascii
+import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 
 from cvx.backend.auth.admin_keys import bad_deploy_key, check_admin_key, read_only_key, strip_type_prefix
-from cvx.backend.auth.identity import ANONYMOUS, Admin, Anonymous, Identity, System, user_from_attributes
-from cvx.errors import CvxError
+from cvx.backend.auth.identity import (
+    ANONYMOUS,
+    Admin,
+    Anonymous,
+    Identity,
+    System,
+    user_from_attributes,
+)
+from cvx.backend.auth.user_tokens import UserTokenChecks
+from cvx.backend.config import Limits
+from cvx.errors import DETERMINISTIC_KINDS, CvxError
 
 _SCHEME_CHARS = 7  # len("convex ") == len("bearer ")
 
@@ -70,11 +80,14 @@ def _attributes(text: str) -> dict[str, Any]:
 
 
 class Authenticator:
-    """Checks tokens for one instance."""
+    """Checks admin keys of one instance, and has `user_tokens` check the rest."""
 
-    def __init__(self, instance_name: str, instance_secret: str) -> None:
+    def __init__(
+        self, instance_name: str, instance_secret: str, user_tokens: UserTokenChecks | None = None
+    ) -> None:
         self.instance_name = instance_name
         self._instance_secret = instance_secret
+        self._user_tokens = user_tokens or UserTokenChecks(Limits(), lambda: (), time.time)
 
     async def authenticate(self, token: Token) -> Identity:
         """Who presented this token. Raises CvxError of kind unauthenticated (401) for a bad one."""
@@ -90,7 +103,7 @@ class Authenticator:
                 raise CvxError(
                     "BadAdminKey", error.message, kind="unauthenticated", hint=error.hint, retry_when="env"
                 ) from None
-        return self._user(token.value)
+        return await self._user_tokens.check(token.value)
 
     async def from_header(self, header: str | None, *, admin_key: str | None = None) -> Identity:
         """`authenticate` for an HTTP request: its Authorization header, else its `adminKey` parameter."""
@@ -104,7 +117,10 @@ class Authenticator:
         try:
             return await self.from_header(header)
         except CvxError as error:
-            return Anonymous(error)
+            if error.kind in DETERMINISTIC_KINDS:
+                return Anonymous(error)
+            # User code is told, and may catch it, also when it is the provider that cannot be reached.
+            return Anonymous(CvxError(error.code, error.message, kind="unauthenticated", hint=error.hint))
 
     def admin(self, key: str) -> Admin:
         """The admin of a key in a request body. Raises CvxError `BadDeployKey` (403)."""
@@ -119,20 +135,3 @@ class Authenticator:
         if write and identity.read_only:
             raise read_only_key()
         return identity
-
-    def _user(self, token: str) -> Identity:
-        # Verification of user tokens needs the deployment's providers; as none can be configured yet, no
-        # token can match one, which is exactly what the caller is told.
-        if token.count(".") != 2 or not all(token.split(".")):
-            raise CvxError(
-                "InvalidAuthHeader",
-                "The bearer token is not a JWT: it should be three base64 parts joined by dots.",
-                kind="unauthenticated",
-            )
-        raise CvxError(
-            "NoAuthProvider",
-            "No auth provider of this deployment matches the token: none is configured.",
-            kind="unauthenticated",
-            hint="Declare the token's issuer in convex/auth.config.ts and push.",
-            retry_when="files",
-        )

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cvx.toolchain.project import deno_binary
 from tests.backend_process import free_port
 from tests.browser.chromium import Chromium, chromium_binary
 from tests.node_env import node
@@ -64,6 +65,12 @@ def without_node(tmp_path: Path) -> dict[str, str]:
     folder.mkdir()
     (folder / "sh").symlink_to("/bin/sh")
     return {"PATH": str(folder)}
+
+
+@pytest.fixture
+def node_path() -> dict[str, str]:
+    """A PATH with Node first."""
+    return {"PATH": f"{Path(node()).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def test_chat_vite(tmp_path: Path, chromium: Chromium, without_node: dict[str, str]) -> None:
@@ -175,6 +182,53 @@ def test_chat_vite_offline_writes_wait_and_survive_a_reload(tmp_path: Path, chro
 
 def shows_status(status: str) -> str:
     return f"document.querySelector('.status')?.innerText === {json.dumps(status)}"
+
+
+FRAMEWORKS = {
+    "vue-vite": ("vite --host 127.0.0.1 --port {port} --strictPort", "vite/bin/vite.js build", "dist"),
+    "sveltekit": ("vite --host 127.0.0.1 --port {port} --strictPort", "vite/bin/vite.js build", "build"),
+    "nextjs": ("next dev --hostname 127.0.0.1 --port {port}", "next/dist/bin/next build", ".next"),
+}
+REACT_IS_THERE = "Object.keys(document.querySelector('form')).some(key => key.startsWith('__react'))"
+NEEDS_NODE = {"nextjs"}  # Its development server is a Node program; the others run under Deno.
+
+
+@pytest.mark.parametrize("template", FRAMEWORKS)
+def test_task_list(
+    template: str, tmp_path: Path, chromium: Chromium, without_node: dict[str, str], node_path: dict[str, str]
+) -> None:
+    """Live in two pages, type-checked, and built for production against the deployment."""
+    env = node_path if template in NEEDS_NODE else without_node
+    app = scaffolded(tmp_path / "tasks", template, env)
+    start, build, output = FRAMEWORKS[template]
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with Dev(app, "--start", start.format(port=port), typecheck="enable", env=env) as dev:
+        dev.ready()
+        wait_until_served(url, dev)
+        first, second = chromium.open(url), chromium.open(url)
+        for page in (first, second):
+            page.wait_for_text("Nothing to do.")
+        if template == "nextjs":  # The server renders the page before React is there to hear of a key.
+            for page in (first, second):
+                page.wait_for(REACT_IS_THERE, "React takes over the page")
+        first.type_into("form input", "water the plants")
+        first.press_enter()
+        second.wait_for_text("water the plants")
+        second.evaluate("(document.querySelector('li input') ?? document.querySelector('li')).click()")
+        first.wait_for("document.querySelector('li')?.classList.contains('done')", "the task is done")
+    program = [node()] if template in NEEDS_NODE else [str(deno_binary()), "run", "-A"]
+    done = subprocess.run(
+        [*program, *f"node_modules/{build}".split()],
+        cwd=app,
+        env=environment() | env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (app / output).is_dir()
 
 
 def test_html_template(tmp_path: Path, chromium: Chromium) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.command_line import cvx
 from tests.node_env import npm_project
 
-TEMPLATES = ["blank", "chat-vite", "html", "python-client"]
+TEMPLATES = ["blank", "chat-vite", "html", "nextjs", "python-client", "sveltekit", "vue-vite"]
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

@@ -35,12 +35,9 @@ def test_a_template_in_an_empty_folder_and_twice(tmp_path: Path, template: str) 
     files = snapshot(app)
     assert json.loads(files["package.json"])["name"] == "my-app"
     assert not any(b"{{name}}" in content for content in files.values())
-    assert {
-        "convex/schema.ts",
-        "convex/_generated/api.d.ts",
-        "convex/_generated/server.js",
-        ".env.local",
-    } <= set(files)
+    functions = "src/convex" if template == "sveltekit" else "convex"
+    written = {f"{functions}/{name}" for name in ("schema.ts", "_generated/api.d.ts", "_generated/server.js")}
+    assert {*written, ".env.local"} <= set(files)
     assert (app / ".gitignore").read_text().splitlines()[0] == "node_modules"
     again = cvx("init", "my-app", "--template", template, "--no-install", "--json", cwd=tmp_path)
     assert again.envelope()["data"]["noop"] is True

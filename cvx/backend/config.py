@@ -66,6 +66,21 @@ class Limits:
     file_orphan_age_s: float = 3_600.0  # When bytes that no file names are taken for left over.
     file_sweep_interval_s: float = 3_600.0
 
+    # Scheduled functions and crons.
+    scheduled_jobs_outstanding_max: int = 1_000_000
+    scheduled_mutations_running_max: int = 8
+    scheduled_actions_running_max: int = 64
+    crons_running_max: int = 16
+    jobs_fetch_rows: int = 256  # Due jobs that are known at a time.
+    jobs_wait_s_max: float = 60.0  # When nothing is due: the machine's clock may have been set.
+    job_retry_s: float = 0.5  # After the first failure of the system; doubled with each further one.
+    job_retry_s_max: float = 2 * 3_600.0
+    cron_retry_s_max: float = 15.0
+    job_retention_s: float = 7 * 86_400.0  # Of finished jobs.
+    job_sweep_s: float = 10.0
+    job_sweep_rows: int = 1_000
+    cron_logs_kept_max: int = 5
+
     # The engine.
     snapshot_age_s: float = 10.0
     pinned_snapshot_s: float = 30.0

@@ -342,8 +342,6 @@ def test_what_is_refused(tmp_path: Path, app: App) -> None:
         assert "queries cannot write" in text
         text = await d.query_error("behaviour:unknownSyscall")
         assert "Unknown async operation 1.0/nonsense" in text
-        text = await d.mutation_error("behaviour:schedule")
-        assert "not available yet" in text
         text = await d.mutation_error("behaviour:sendBadly")
         assert "does not match the schema" in text
         assert await d.query("behaviour:countInternal", {"table": "messages"}) == 0

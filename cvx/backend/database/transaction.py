@@ -38,11 +38,13 @@ from cvx.values import (
     Timestamp,
     Value,
     check_document,
+    check_value,
     creation_time_of,
     encode,
     equal,
     new_internal_id,
     next_float,
+    size_of,
 )
 
 
@@ -172,7 +174,12 @@ class Transaction(Reading):
 
     def _check_fields(self, info: TableInfo, document: dict[str, Any]) -> int:
         """The document's weight, once it may be written and is counted."""
-        size = check_document(document)
+        if info.is_system:
+            # A scheduled function keeps its arguments, which may be larger and deeper than a document.
+            check_value(document)
+            size = size_of(document)
+        else:
+            size = check_document(document)
         self._depend_on_indexes(info)
         if not info.is_system:
             self._reads.add(SCHEMAS_TABLE.table_id, FULL_RANGE)

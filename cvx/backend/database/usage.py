@@ -31,6 +31,8 @@ class Usage:
     system_documents_written: int = 0
     system_bytes_written: int = 0
     queries: int = 0
+    functions_scheduled: int = 0
+    scheduled_args_bytes: int = 0
     storage_bytes_read: int = 0
     storage_bytes_written: int = 0
     text_index_query_bytes: int = 0

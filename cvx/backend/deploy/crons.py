@@ -1,6 +1,6 @@
 """Cron declarations as `crons.ts` exports them → the specs a push answers and stores.
 
-Rule: pure. Whether a cron is due is asked elsewhere.
+Rule: pure. When a cron is due is worked out by `model/cron_times.py`.
 
 Source: reference/runtime-and-database.md §6.4; cli-and-deploy.md §2.7.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from cvx.backend.model.cron_times import check_expression
 from cvx.errors import CvxError
 from cvx.protocol.push import (
     CronSchedule,
@@ -101,6 +102,10 @@ def _expression(identifier: str, text: Any) -> str:
     fields = text.split() if isinstance(text, str) else []
     if len(fields) != 5 or not all(_cron_field.fullmatch(field) for field in fields):
         raise _invalid(identifier, f"'{text}' is not a cron expression of five fields")
+    try:
+        check_expression(str(text))
+    except CvxError as error:
+        raise _invalid(identifier, error.message.rstrip(".")) from None
     return str(text)
 
 

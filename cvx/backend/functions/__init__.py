@@ -4,7 +4,7 @@ from cvx.backend.functions.calls import RequestMetadata
 from cvx.backend.functions.executor import FunctionExecutor
 from cvx.backend.functions.function_log import FinishedCall, FunctionLog
 from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
-from cvx.backend.functions.mutations import Origin
+from cvx.backend.functions.mutations import Errand, ErrandOver, Origin
 from cvx.backend.functions.query_cache import QueryEntry
 from cvx.backend.functions.results import (
     ActionResult,
@@ -16,10 +16,13 @@ from cvx.backend.functions.results import (
     new_request_id,
     session_request_id,
 )
+from cvx.backend.functions.trusted_providers import TrustedProviders
 
 __all__ = [
     "ActionResult",
     "CallResult",
+    "Errand",
+    "ErrandOver",
     "FinishedCall",
     "FunctionError",
     "FunctionExecutor",
@@ -31,6 +34,7 @@ __all__ = [
     "Origin",
     "QueryEntry",
     "RequestMetadata",
+    "TrustedProviders",
     "error_of_cvx",
     "new_request_id",
     "session_request_id",

@@ -21,6 +21,7 @@ from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
 from cvx.backend.functions.results import LoggedLine
 from cvx.backend.model.deployment import DeploymentInfo
 from cvx.backend.runner import FunctionCall, FunctionOutcome, FunctionRunner, LogLine, SyscallHost
+from cvx.backend.model.scheduled_jobs import JobRef
 from cvx.values import encode_key, prefix_range
 
 NestedLines = tuple[int, list[LoggedLine]]
@@ -35,6 +36,8 @@ class RequestMetadata:
     ip: str | None = None
     user_agent: str | None = None
 
+    scheduled_job: JobRef | None = None
+    """The job it happens for, directly or because the job's action runs this."""
 
 @dataclass(frozen=True)
 class Services:

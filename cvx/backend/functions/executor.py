@@ -31,6 +31,7 @@ from cvx.backend.functions.function_log import FunctionLog
 from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction, TextCache
 from cvx.backend.functions.mutations import (
     UNKNOWN_ORIGIN,
+    Errand,
     MutationRequest,
     MutationRunner,
     Origin,
@@ -149,9 +150,11 @@ class FunctionExecutor:
     ) -> MutationResult:
         """Run a mutation once, commit it, and answer when that is on disk.
 
+        errand: Errand | None = None,
         A `session` makes it idempotent: the same session and number is answered, not run again. `on_commit` is
         called with the timestamp when it has its place in the order, before it is durable. Raises CvxError for
-        trouble of the system (among it `OptimisticConcurrencyControlFailure` after very many attempts).
+        trouble of the system (among it `OptimisticConcurrencyControlFailure` after very many attempts), and
+        ErrandOver when `errand` says so.
         """
         if isinstance(path, str):
             path = FunctionPath.parse(path, component)
@@ -173,6 +176,7 @@ class FunctionExecutor:
         )
         return await self._mutations.mutation(request)
 
+            errand,
     async def action(
         self,
         path: FunctionPath | str,

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from cvx.backend.auth import Identity
 from cvx.backend.database import ConflictKey, Database, Snapshot, Transaction
@@ -25,6 +25,7 @@ from cvx.backend.functions.function_log import Conflict
 from cvx.backend.functions.results import FunctionError, LoggedLine, MutationResult
 from cvx.backend.model import session_requests
 from cvx.errors import ConflictError, CvxError
+from cvx.backend.model.scheduled_jobs import JobRef
 from cvx.values import FunctionPath, Timestamp
 
 Session = tuple[str, int]
@@ -33,16 +34,33 @@ Session = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request came from, as far as HTTP tells: `ctx.meta.getRequestMetadata()`."""
+    """Where a request came from, as far as HTTP tells, and for which job: `ctx.meta.getRequestMetadata()`."""
 
     ip: str | None = None
     user_agent: str | None = None
 
+    scheduled_job: JobRef | None = None
 
 UNKNOWN_ORIGIN = Origin()
 
 
 @dataclass(slots=True)
+class Errand(Protocol):
+    """What a mutation does besides running, in its own transaction: the bookkeeping of who had it run."""
+
+    def begin(self, tx: Transaction) -> None:
+        """Before each attempt. Raises ErrandOver when there is nothing to run any more."""
+        ...
+
+    def end(self, tx: Transaction, value_json: bytes, lines: Sequence[LoggedLine]) -> None:
+        """After the function returned, before the commit."""
+        ...
+
+
+class ErrandOver(Exception):
+    """The mutation is not to run: what it was to run for has been canceled, or done."""
+
+
 class _Attempt:
     """What one run came to."""
 
@@ -72,6 +90,7 @@ class MutationRequest:
     """The action that runs it, if one does."""
     args: dict[str, Any] = field(default_factory=dict)
     refusal: CvxError | None = None
+    errand: Errand | None = None
     """What is wrong with the arguments, if they are none."""
     conflicts: int = 0
     expired: int = 0
@@ -138,6 +157,8 @@ class MutationRunner:
                 await self._run(request, attempt, snapshot)
             except CvxError as refusal:
                 attempt.value_json, attempt.error = None, self._execution.refusal(refusal)
+                if request.errand is not None:
+                    request.errand.begin(attempt.tx)
             finally:
                 attempt.tx.close()
         self._record(request, attempt)
@@ -174,6 +195,8 @@ class MutationRunner:
         call, outcome = await self._execution.run(call, function, registry, args_json, begin_again)
         tx = attempt.tx = call.tx
         attempt.lines = self._execution.lines(call, outcome)
+            if request.errand is not None:
+                request.errand.begin(tx)
         attempt.user_ms = call.user_time_ms
         attempt.value_json, attempt.error = self._execution.result(function, outcome, tx)
         if attempt.value_json is None:
@@ -186,6 +209,8 @@ class MutationRunner:
     def _begin(self, request: MutationRequest, snapshot: Snapshot) -> Transaction:
         path = request.path
         return self._db.begin(
+        if request.errand is not None:
+            request.errand.end(tx, attempt.value_json, attempt.lines)
             request.identity, snapshot=snapshot, write_source=path.udf_path, component=path.component
         )
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from cvx.backend.functions.addresses import AddressArgs, resolve
 from cvx.backend.functions.calls import Call, NestedLines, in_order, run_function
 from cvx.backend.functions.checks import (
     check_args,
@@ -26,7 +27,6 @@ from cvx.backend.runner import FunctionFailure, FunctionKind, SyscallFailure, Sy
 from cvx.errors import CvxError
 from cvx.values import FunctionPath
 
-_CHILD_COMPONENT = "_reference/childComponent/"
 _KINDS: dict[str, FunctionKind] = {"query": "query", "mutation": "mutation", "snapshotQuery": "query"}
 
 # How the npm package spells the limits a caller may set, and the fields of `Limits` they lower.
@@ -39,12 +39,9 @@ _LIMITS = {
 }
 
 
-class _UdfArgs(msgspec.Struct):
+class _UdfArgs(AddressArgs, kw_only=True):
     udfType: str
     args: msgspec.Raw
-    name: str | None = None
-    reference: str | None = None
-    functionHandle: str | None = None
     transactionLimits: dict[str, Any] | None = None
 
 
@@ -100,7 +97,7 @@ async def run_nested(host: ParentHost, raw: bytes, logged: int) -> bytes:
             f"Functions ran each other more than {limits.nested_calls_max} levels deep. "
             "Is there an infinite loop of ctx.runQuery or ctx.runMutation?",
         )
-    path = _target(args, host.component)
+    path = resolve(args, call.services.code, call.tx, host.component, "ctx.runQuery / ctx.runMutation")
     registry = call.registry(path.component)
     registry.depend_on(call.tx.reads, (path.module,))
     function = check_callable(registry.find(path), path, kind, public=False, internal_allowed=True)

@@ -23,6 +23,7 @@ from cvx.backend.functions.calls import Call, NestedLines
 from cvx.backend.functions.checks import decode_syscall
 from cvx.backend.functions.module_loader import LoadedFunction
 from cvx.backend.functions.nested import NestedFailure, run_nested
+from cvx.backend.functions.scheduling import cancel_in_mutation, handle_in_transaction, schedule_in_mutation
 from cvx.backend.runner import QueryPage, Syscall, SyscallFailure, SyscallResult, TablesChanged
 from cvx.errors import DETERMINISTIC_KINDS, CvxError
 from cvx.values import FIRST_USER_TABLE_NUMBER, DocumentId, decode, encode
@@ -235,7 +236,7 @@ class FunctionHost:
 
     def insert(self, raw: bytes) -> SyscallResult:
         args = decode_syscall(_document_args, raw, "db.insert")
-        self._check_writable("db.insert")
+        self.check_writable("db.insert")
         if args.table is None:
             raise CvxError("InvalidArgument", "Invalid argument `table` for `db.insert`: it is missing.")
         id = self.tx.insert(args.table, _fields(args.value, "db.insert"), component=self.component)
@@ -273,8 +274,8 @@ class FunctionHost:
             "databaseQueries": (usage.intervals, limits.read_intervals_max),
             "documentsRead": (usage.documents_read, limits.documents_read_max),
             "documentsWritten": (usage.documents_written, limits.documents_written_max),
-            "functionsScheduled": (0, limits.functions_scheduled_max),
-            "scheduledFunctionArgsBytes": (0, limits.scheduled_args_bytes_max),
+            "functionsScheduled": (usage.functions_scheduled, limits.functions_scheduled_max),
+            "scheduledFunctionArgsBytes": (usage.scheduled_args_bytes, limits.scheduled_args_bytes_max),
             # No file can be read or written yet, so nothing remains of these.
             "filesRead": (0, 0),
             "fileReadBytes": (0, 0),
@@ -303,12 +304,13 @@ class FunctionHost:
         if not self.writable:
             raise CvxError("InvalidFunctionCall", "Request metadata is not available in queries.")
         request = self.call.request
+        job = request.scheduled_job
         return _encode(
             {
                 "ip": request.ip,
                 "userAgent": request.user_agent,
                 "requestId": request.request_id,
-                "scheduledFunctionId": None,
+                "scheduledFunctionId": None if job is None else job.id,
                 "authToken": None,
             }
         )
@@ -340,13 +342,14 @@ class FunctionHost:
         return id
 
     def _write_id(self, args: _DocumentArgs, api: str) -> DocumentId:
-        self._check_writable(api)
+        self.check_writable(api)
         id = self._read_id(args.id, args.table, api)
         if id.table in _PUBLIC_SYSTEM_NUMBERS:
             raise CvxError("ReadOnlyTable", f"`{api}` cannot change a system table: it is read-only.")
         return id
 
-    def _check_writable(self, api: str) -> None:
+    def check_writable(self, api: str) -> None:
+        """Raise CvxError "WriteInQuery" in a query."""
         if not self.writable:
             raise CvxError(
                 "WriteInQuery", f"`{api}` was called in a query, and queries cannot write.",
@@ -382,11 +385,25 @@ def _optional_whole(number: float | None, name: str) -> int | None:
 
 
 def _is_public_system(query: dict[str, Any]) -> bool:
+    """Whether a query is one of a public system table. Of such, user code knows the built-in indexes only."""
     source = query.get("source")
     if type(source) is not dict:
         return False
     name = source.get("tableName") or source.get("indexName")
-    return type(name) is str and name.startswith("_") and name.partition(".")[0] in PUBLIC_SYSTEM_TABLES
+    if type(name) is not str or not name.startswith("_"):
+        return False
+    table, _, index = name.partition(".")
+    if table not in PUBLIC_SYSTEM_TABLES:
+        return False
+    if index not in _BUILT_IN_INDEXES:
+        raise CvxError(
+            "IndexNotFoundError", f"Index {name} not found.",
+            hint="System tables have the indexes by_id and by_creation_time.", retry_when="files",
+        )  # fmt: skip
+    return True
+
+
+_BUILT_IN_INDEXES = frozenset({"", "by_id", "by_creation_time"})
 
 
 def _not_yet(what: str) -> Callable[[FunctionHost, bytes], bytes]:
@@ -419,9 +436,9 @@ SYSCALLS: dict[str, Handler] = {
     "1.0/getFunctionMetadata": FunctionHost.function_metadata,
     "1.0/getDeploymentMetadata": FunctionHost.deployment_metadata,
     "1.0/getRequestMetadata": FunctionHost.request_metadata,
-    "1.0/createFunctionHandle": _not_yet("Function handles are"),
-    "1.0/schedule": _not_yet("Scheduled functions (ctx.scheduler) are"),
-    "1.0/cancel_job": _not_yet("Scheduled functions (ctx.scheduler) are"),
+    "1.0/createFunctionHandle": handle_in_transaction,
+    "1.0/schedule": schedule_in_mutation,
+    "1.0/cancel_job": cancel_in_mutation,
     "1.0/signJwt": _not_yet("Signing tokens (ctx.auth.signJwt) is"),
     "1.0/auditLog": _not_yet("Audit logs are"),
     "1.0/storageGetUrl": _not_yet("File storage (ctx.storage) is"),

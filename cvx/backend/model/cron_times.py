@@ -118,9 +118,7 @@ def _monthly(schedule: MonthlySchedule, after: datetime) -> Iterator[datetime]:
     year, month = after.year, after.month
     while True:
         try:
-            slot = datetime(
-                year, month, schedule.day, schedule.hour, schedule.minute, tzinfo=timezone.utc
-            )
+            slot = datetime(year, month, schedule.day, schedule.hour, schedule.minute, tzinfo=timezone.utc)
         except ValueError:
             pass
         else:

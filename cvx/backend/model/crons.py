@@ -109,7 +109,12 @@ def _fields(spec: CronSpecJson) -> dict[str, Value]:
 
 
 def _add(
-    tx: Transaction, component: str, name: str, spec: CronSpecJson, fields: Mapping[str, Value], now: Timestamp
+    tx: Transaction,
+    component: str,
+    name: str,
+    spec: CronSpecJson,
+    fields: Mapping[str, Value],
+    now: Timestamp,
 ) -> None:
     id = tx.insert(CRONS, {"component": component, "name": name, **fields}, privileged=True)
     waiting: dict[str, Value] = {
@@ -191,9 +196,7 @@ def _cron(row: dict[str, Any]) -> Cron:
 
 
 def _next_run(row: dict[str, Any]) -> NextRun:
-    return NextRun(
-        row["_id"], row["cronJobId"], row["prevTs"], row["nextTs"], row["state"] == "inProgress"
-    )
+    return NextRun(row["_id"], row["cronJobId"], row["prevTs"], row["nextTs"], row["state"] == "inProgress")
 
 
 # ----------------------------------------------------------------------------------------------------- running

@@ -136,6 +136,11 @@ def set_analysis_environment(tx: Transaction, digest: str) -> None:
     _set(tx, "analysisEnvironment", {"digest": digest})
 
 
+def function_handle_key(tx: Transaction) -> bytes:
+    """What function handles are digested with: stays the same from push to push."""
+    return udf_config(tx).import_seed
+
+
 def unfinished_texts(tx: Transaction) -> dict[str, float]:
     """Module texts (by hash) that a push stored and no push has put in force, with when (ms since 1970)."""
     stored = _setting(tx, "unfinishedTexts")

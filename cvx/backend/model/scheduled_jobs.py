@@ -167,15 +167,25 @@ def cancel(tx: Transaction, ref: JobRef) -> bool:
     """Cancel a job that has not finished; whether there was anything to cancel.
 
     A pending one never runs. One that runs goes on, but what it schedules from now on is canceled from the start.
+    Raises CvxError "InvalidArgument" in the transaction of a mutation that cancels the job it is.
     """
     document = tx.get_value(ref.id, component=ref.component, privileged=True)
     if document is None or document["state"]["kind"] not in ("pending", "inProgress"):
         return False
+    row = _row(tx, ref)
+    if document["state"]["kind"] == "inProgress" and row is not None and row["state"] == "pending":
+        raise CvxError(
+            "InvalidArgument",
+            "A scheduled mutation cannot cancel itself: it is running already.",
+            hint="Throw an error to undo what it did, or just return.",
+        )
     _finish(tx, ref, {"kind": "canceled"})
     return True
 
 
-def cancel_some(tx: Transaction, jobs_max: int, *, component: str = ROOT, path: FunctionPath | None = None) -> int:
+def cancel_some(
+    tx: Transaction, jobs_max: int, *, component: str = ROOT, path: FunctionPath | None = None
+) -> int:
     """Cancel up to `jobs_max` of the outstanding jobs of a component (and of one function); how many there were."""
     return sum(cancel(tx, job.ref) for job in outstanding(tx, jobs_max, component=component, path=path))
 
@@ -279,7 +289,7 @@ def _end(tx: Transaction, ref: JobRef, state: dict[str, Value]) -> None:
 
 
 def _finish(tx: Transaction, ref: JobRef, state: dict[str, Value]) -> None:
-    fields = {"state": state, "completedTime": tx.begin_time / 1e6}
+    fields: dict[str, Value] = {"state": state, "completedTime": tx.begin_time / 1e6}
     tx.patch(ref.id, fields, component=ref.component, privileged=True)
     row = _row(tx, ref)
     if row is not None:

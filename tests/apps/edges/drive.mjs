@@ -21,17 +21,12 @@ const refused = async (promise) => (await rejection(promise)).message;
 // ---- features that come later
 
 const notYet = {
-  runAfter: /Scheduled functions \(ctx\.scheduler\)/,
-  runAt: /Scheduled functions \(ctx\.scheduler\)/,
-  cancel: /Scheduled functions \(ctx\.scheduler\)/,
   generateUploadUrl: /File storage \(ctx\.storage\)/,
   delete: /File storage \(ctx\.storage\)/,
   getUrl: /File storage \(ctx\.storage\)/,
   getMetadata: /File storage \(ctx\.storage\)/,
   store: /File storage \(ctx\.storage\)/,
   get: /File storage \(ctx\.storage\)/,
-  createFunctionHandle: /Function handles/,
-  runHandle: /Function handles/,
   signJwt: /Signing tokens \(ctx\.auth\.signJwt\)/,
   audit: /Audit logs/,
   textSearch: /Full-text search/,

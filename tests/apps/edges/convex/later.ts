@@ -2,33 +2,24 @@
 
 import {
   actionGeneric as action,
-  createFunctionHandle,
   log,
-  makeFunctionReference,
   mutationGeneric as mutation,
   queryGeneric as query,
 } from "convex/server";
 import { v } from "convex/values";
 
-const target = makeFunctionReference<"mutation">("later:nothing");
 const file = "kg2ah8mk1xtg35g7zyexyc96e96yr74f" as any;
-const job = "kc2ah8mk1xtg35g7zyexyc96e96yr74f" as any;
 
 export const nothing = mutation({ args: {}, handler: async () => null });
 export const search = action({ args: {}, handler: async (ctx) => await ctx.vectorSearch("texts", "by_embedding", { vector: [1, 2] }) });
 
 const inMutations: Record<string, (ctx: any) => Promise<unknown>> = {
-  runAfter: (ctx) => ctx.scheduler.runAfter(0, target, {}),
-  runAt: (ctx) => ctx.scheduler.runAt(Date.now() + 1000, target, {}),
-  cancel: (ctx) => ctx.scheduler.cancel(job),
   generateUploadUrl: (ctx) => ctx.storage.generateUploadUrl(),
   delete: (ctx) => ctx.storage.delete(file),
   getUrl: (ctx) => ctx.storage.getUrl(file),
   getMetadata: (ctx) => ctx.storage.getMetadata(file),
   store: (ctx) => ctx.storage.store(new Blob(["x"])),
   get: (ctx) => ctx.storage.get(file),
-  createFunctionHandle: () => createFunctionHandle(target),
-  runHandle: (ctx) => ctx.runMutation("function://;later:nothing", {}),
   signJwt: (ctx) => ctx.auth.signJwt({ claims: { sub: "x" }, expiresInSeconds: 60 }),
   audit: () => log.audit({ a: 1 }),
   textSearch: (ctx) => ctx.db.query("texts").withSearchIndex("by_body", (q: any) => q.search("body", "x")).collect(),
@@ -36,8 +27,6 @@ const inMutations: Record<string, (ctx: any) => Promise<unknown>> = {
 const inQueries: Record<string, (ctx: any) => Promise<unknown>> = {
   getUrl: inMutations.getUrl,
   getMetadata: inMutations.getMetadata,
-  createFunctionHandle: inMutations.createFunctionHandle,
-  runHandle: (ctx) => ctx.runQuery("function://;later:nothing", {}),
   textSearch: inMutations.textSearch,
   textSearchPage: (ctx) =>
     ctx.db.query("texts").withSearchIndex("by_body", (q: any) => q.search("body", "x")).paginate({ cursor: null, numItems: 1 }),

@@ -99,11 +99,6 @@ export const unknownSyscall = query({
   handler: async () => await (globalThis as any).Convex.asyncSyscall("1.0/nonsense", "{}"),
 });
 
-export const schedule = mutation({
-  args: {},
-  handler: async (ctx) => await ctx.scheduler.runAfter(0, "behaviour:unawaited" as any, {}),
-});
-
 export const send = mutation({
   args: { channel: v.string(), body: v.string() },
   handler: async (ctx, args) => await ctx.db.insert("messages", args),

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cvx.backend.store import CommitRecord, EntryChange, LogEntry, Row, StoredDocument
+from cvx.backend.store import (
+    BulkFile,
+    CommitRecord,
+    EntryChange,
+    LogEntry,
+    Row,
+    StoredDocument,
+    read_documents,
+    read_entries,
+)
+from cvx.errors import CvxError
 from cvx.values import KeyRange
 
 Documents = dict[tuple[int, bytes], StoredDocument]
@@ -87,6 +97,20 @@ class MemoryStore:
             if e.internal is not None and (e.table_id, e.internal) in self._documents:
                 filled.setdefault((e.index_id, e.key), (e.table_id, e.internal))
         self._entries = filled
+        self._globals |= globals
+
+    def load(self, bulk: BulkFile, documents: range, entries: range, globals: Mapping[str, bytes]) -> None:
+        loaded = dict(self._documents)
+        for internal, size, document, line in read_documents(bulk.path, documents.start, documents.stop):
+            if (bulk.table_id, internal) in loaded:
+                raise CvxError("DuplicateId", "twice", details={"internal": internal, "line": line})
+            loaded[bulk.table_id, internal] = StoredDocument(document, size, bulk.ts)
+        self._documents = loaded
+        added = {
+            (index_id, key): (bulk.table_id, key[-16:])
+            for index_id, key in read_entries(bulk.path, entries.start, entries.stop)
+        }
+        self._entries = self._entries | added
         self._globals |= globals
 
     async def durable(self, ts: int) -> None:

@@ -9,11 +9,23 @@ from pathlib import Path
 import pytest
 
 from cvx.backend.config import Limits
-from cvx.backend.store import CommitRecord, EntryChange, Revision, Store, open_store
+from cvx.backend.store import (
+    BulkDocument,
+    BulkEntry,
+    BulkFile,
+    CommitRecord,
+    EntryChange,
+    Revision,
+    Store,
+    open_store,
+    write_bulk,
+)
+from cvx.errors import CvxError
 from cvx.values import FULL_RANGE, KeyRange
 from tests.store.memory_store import MemoryStore
 
 TABLE, INDEX = 1, 2
+HIDDEN, HIDDEN_INDEX = 3, 4
 
 
 def fail(error: BaseException) -> None:
@@ -153,6 +165,30 @@ def test_filling_an_index_beside_the_order(store: Store) -> None:
     )
     assert keys(store) == [b"a" + id_of(2), b"mine" + id_of(1)]
     assert store.get_global("progress") == b"2" and store.latest_ts == 2
+
+
+def test_loading_a_bulk_file_in_steps(store: Store, tmp_path: Path) -> None:
+    put(store, 1, 1, b"{}", key=b"k")
+    path = tmp_path / "bulk"
+    documents = [BulkDocument(id_of(n), n, b'{"n":%d}' % n, 10 + n) for n in (4, 2, 3)]
+    write_bulk(path, documents, [BulkEntry(HIDDEN_INDEX, b"k%d" % (9 - n) + id_of(n)) for n in (2, 3, 4)])
+    bulk = BulkFile(path, HIDDEN, 1)
+    store.load(bulk, range(2), range(0), {"done": b"2"})
+    assert store.get_global("done") == b"2" and store.latest_ts == 1
+    store.load(bulk, range(2, 3), range(3), {"done": b"all"})
+    put(store, 2, 5, b"{}", key=b"k")
+    view = store.view()
+    rows = view.scan(HIDDEN_INDEX, FULL_RANGE, descending=False, limit=10)
+    assert [(row.key, row.document, row.size, row.ts) for row in rows] == [
+        (b"k%d" % (9 - n) + id_of(n), b'{"n":%d}' % n, n, 1) for n in (4, 3, 2)
+    ]
+    assert view.count(HIDDEN) == 3 and view.count(TABLE) == 2
+    view.close()
+    with pytest.raises(CvxError) as raised:
+        store.load(bulk, range(1, 3), range(0), {"done": b"twice"})
+    assert raised.value.code == "DuplicateId"
+    assert raised.value.details == {"internal": id_of(3), "line": 13}
+    assert store.get_global("done") == b"all"
 
 
 def test_globals_and_drops_in_bounded_steps(store: Store) -> None:

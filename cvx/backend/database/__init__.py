@@ -1,6 +1,6 @@
 """MVCC: snapshots, optimistic transactions, one committer, subscriptions."""
 
-from cvx.backend.database import definitions
+from cvx.backend.database import definitions, staging
 from cvx.backend.database.catalog import (
     INDEXES,
     PUBLIC_SYSTEM_TABLES,
@@ -14,7 +14,7 @@ from cvx.backend.database.catalog import (
 )
 from cvx.backend.database.contention import ConflictKey, Turn
 from cvx.backend.database.database import Database
-from cvx.backend.database.indexes import IndexInfo, IndexState
+from cvx.backend.database.indexes import IndexInfo, IndexState, key_of
 from cvx.backend.database.pagination import Page
 from cvx.backend.database.query import QueryStream
 from cvx.backend.database.read_set import CommitChanges, ReadSet
@@ -49,4 +49,6 @@ __all__ = [
     "Turn",
     "Usage",
     "definitions",
+    "key_of",
+    "staging",
 ]

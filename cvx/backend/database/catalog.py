@@ -34,7 +34,8 @@ INDEXES = "_indexes"
 SCHEMAS = "_schemas"
 FIRST_FREE_STORE_ID = 100
 
-TableState = Literal["active", "deleting"]
+TableState = Literal["active", "hidden", "deleting"]
+"""Hidden: being filled, to take an active table's place (staging.py). It may have the number of the table it replaces."""
 SchemaState = Literal["pending", "validated", "active", "failed", "overwritten"]
 
 
@@ -180,13 +181,12 @@ class Catalog:
     # ------------------------------------------------------------------------------------------------ looking
 
     def table(self, component: str, name: str) -> TableInfo | None:
-        """The table of this name, unless it is being deleted."""
+        """The table of this name, unless it is hidden or being deleted."""
         return self._by_name.get((component, name))
 
     def table_by_number(self, component: str, number: TableNumber) -> TableInfo | None:
-        """The table of this number, unless it is being deleted."""
-        info = self._by_number.get((component, number))
-        return info if info is not None and info.state == "active" else None
+        """The table of this number, unless it is hidden or being deleted."""
+        return self._by_number.get((component, number))
 
     def index(self, component: str, table: str, name: str) -> IndexInfo | None:
         """The index of this name that is in use, or the one being built when there is no other."""
@@ -194,12 +194,20 @@ class Catalog:
         return None if info is None else info.by_name.get(name)
 
     def tables(self, component: str | None = None) -> Iterator[TableInfo]:
-        """All tables, system tables included, those being deleted not."""
+        """All tables, system tables included; those hidden or being deleted not."""
         return (t for (c, _), t in self._by_name.items() if component is None or c == component)
 
     def deleting(self) -> list[TableInfo]:
         """Tables whose documents are on their way out."""
-        return [table for table in self._by_number.values() if table.state == "deleting"]
+        return [table for table in self._by_row.values() if table.state == "deleting"]
+
+    def hidden(self) -> list[TableInfo]:
+        """Tables that are being filled and that nobody can name yet."""
+        return [table for table in self._by_row.values() if table.state == "hidden"]
+
+    def table_of_row(self, row: bytes) -> TableInfo | None:
+        """The table, in any state, that this document of `_tables` describes."""
+        return self._by_row.get(row)
 
     @property
     def components(self) -> list[str]:
@@ -223,8 +231,8 @@ class Catalog:
         return names
 
     def next_number(self, component: str) -> TableNumber:
-        """The number of the next user table: above every number in use, tables being deleted included."""
-        used = (number for c, number in self._by_number if c == component)
+        """The number of the next user table: above every number in use, by tables in any state."""
+        used = (table.number for table in self._by_row.values() if table.component == component)
         return max(FIRST_USER_TABLE_NUMBER - 1, max(used, default=0)) + 1
 
     def owner_of(self, index_id: int) -> TableInfo | None:
@@ -340,15 +348,16 @@ class Catalog:
     def _remove(self, table: TableInfo) -> None:
         if self._by_name.get((table.component, table.name)) is table:
             del self._by_name[table.component, table.name]
-        self._by_number.pop((table.component, table.number), None)
+        if self._by_number.get((table.component, table.number)) is table:
+            del self._by_number[table.component, table.number]
         for index_id in _ids_of(table):
             self._owners.pop(index_id, None)
 
     def _add(self, table: TableInfo) -> None:
         assert table.row is not None
         self._by_row[table.row] = table
-        self._by_number[table.component, table.number] = table
         if table.state == "active":
+            self._by_number[table.component, table.number] = table
             self._by_name[table.component, table.name] = table
         for index_id in _ids_of(table):
             self._owners[index_id] = table

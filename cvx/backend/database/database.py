@@ -15,7 +15,7 @@ import asyncio
 import inspect
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
@@ -41,7 +41,7 @@ from cvx.backend.database.schema_check import SchemaProgress
 from cvx.backend.database.snapshot import Snapshot
 from cvx.backend.database.subscriptions import Subscription
 from cvx.backend.database.transaction import Transaction
-from cvx.backend.store import FatalCallback, Store, open_store
+from cvx.backend.store import BulkFile, FatalCallback, Store, open_store
 from cvx.errors import ConflictError, CvxError
 from cvx.values import Clock, DocumentId, Timestamp
 
@@ -194,6 +194,16 @@ class Database:
     async def durable(self, ts: Timestamp) -> None:
         """Return once everything up to `ts` is on disk."""
         await self._store.durable(ts)
+
+    async def load(
+        self, bulk: BulkFile, documents: range, entries: range, globals: Mapping[str, bytes]
+    ) -> None:
+        """Add documents and entries of a bulk file to a hidden table, between commits, and note progress."""
+        await self._committer.between_commits(lambda: self._store.load(bulk, documents, entries, globals))
+
+    def note(self, name: str) -> bytes | None:
+        """What `load` noted last under this name."""
+        return self._store.get_global(name)
 
     def turn(self, keys: Collection[ConflictKey], *, conflicts: int = 1) -> AbstractAsyncContextManager[Turn]:
         """Wait in line for what an attempt conflicted on; make the next attempt inside. From

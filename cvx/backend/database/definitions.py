@@ -38,12 +38,17 @@ def delete_table(tx: Transaction, name: str, *, component: str = ROOT) -> bool:
             "TableInSchema", f'Table "{name}" cannot be deleted because the schema names it.',
             hint="Remove it from convex/schema.ts and push first.", retry_when="files",
         )  # fmt: skip
+    retire_table(tx, info)
+    return True
+
+
+def retire_table(tx: Transaction, info: TableInfo) -> None:
+    """Make a table and its indexes go away at the commit, whatever the schema says."""
     for index in info.indexes:
         if index.row is not None:
             drop_index(tx, DocumentId(_INDEXES_NUMBER, index.row))
     assert info.row is not None
     tx.patch(DocumentId(TABLES_TABLE.number, info.row), {"state": "deleting"}, privileged=True)
-    return True
 
 
 # ---------------------------------------------------------------------------------------------------- indexes

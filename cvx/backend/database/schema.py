@@ -55,6 +55,12 @@ def fail_schema(
     tx.patch(info.id, {"state": "failed", "error": error, "failedTable": table}, privileged=True)
 
 
+def fail_schema_for(tx: Transaction, info: SchemaInfo, table: str, why: str) -> None:
+    """Mark an incoming schema failed over a whole table."""
+    error = f'Table "{table}" could not be checked against the schema: {why}'
+    tx.patch(info.id, {"state": "failed", "error": error, "failedTable": table}, privileged=True)
+
+
 def tables_to_check(new: Schema, active: Schema | None) -> list[str]:
     """The tables whose documents must be looked at before `new` can become active: all but those for which
     the validator that holds now proves that every document fits."""

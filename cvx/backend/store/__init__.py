@@ -1,5 +1,13 @@
 """Where documents live: the current state for reading, and a log for history. SQLite; no policy."""
 
+from cvx.backend.store.bulk import (
+    BulkDocument,
+    BulkEntry,
+    BulkFile,
+    read_documents,
+    read_entries,
+    write_bulk,
+)
 from cvx.backend.store.interface import (
     CommitRecord,
     EntryChange,
@@ -14,6 +22,9 @@ from cvx.backend.store.interface import (
 from cvx.backend.store.open import open_store
 
 __all__ = [
+    "BulkDocument",
+    "BulkEntry",
+    "BulkFile",
     "CommitRecord",
     "EntryChange",
     "FatalCallback",
@@ -24,4 +35,7 @@ __all__ = [
     "StoreView",
     "StoredDocument",
     "open_store",
+    "read_documents",
+    "read_entries",
+    "write_bulk",
 ]

@@ -56,6 +56,16 @@ def damaged(where: bytes) -> CvxError:
     return corrupt(f"the document at {where.hex()} does not match its checksum")
 
 
+def duplicate(found: tuple[bytes, int] | None) -> CvxError:
+    """The error for loading a document whose id is taken; `found`: its internal id and its line."""
+    internal, line = found or (b"", 0)
+    return CvxError(
+        "DuplicateId",
+        "Two documents have the same _id.",
+        details={"internal": internal, "line": line},
+    )
+
+
 def too_old() -> CvxError:
     """The error for reading a view that was closed."""
     return CvxError(

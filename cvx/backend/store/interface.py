@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from cvx.backend.store.bulk import BulkFile
 from cvx.errors import CvxError
 from cvx.values import KeyRange, Timestamp
 
@@ -182,3 +183,11 @@ class Store(Protocol):
 
 FatalCallback = Callable[[BaseException], None]
 """Called when nobody knows any more what is on disk, or what was made of it. The process must stop; nothing may be acknowledged."""
+    def load(self, bulk: BulkFile, documents: range, entries: range, globals: Mapping[str, bytes]) -> None:
+        """Add some of a bulk file's documents, and entries of documents that are there, to a table that nobody
+        reads yet, and note progress, as one step without a timestamp.
+
+        Raises CvxError "DuplicateId" when the table has a document of the same id already.
+        """
+        ...
+

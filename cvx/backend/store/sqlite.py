@@ -29,9 +29,10 @@ from typing import Any
 from zlib import crc32
 
 from cvx.backend.config import Limits
+from cvx.backend.store.bulk import BulkFile
 from cvx.backend.store.checkpoints import Checkpointer
 from cvx.backend.store.durability import Flusher
-from cvx.backend.store.errors import corrupt, reading, store_error
+from cvx.backend.store.errors import corrupt, duplicate, reading, store_error
 from cvx.backend.store.folder import HighWaterFile
 from cvx.backend.store.interface import (
     CommitRecord,
@@ -75,6 +76,20 @@ _LEAVE = "DELETE FROM entries WHERE index_id=? AND key=?"
 _FILL = (
     "INSERT OR IGNORE INTO entries (index_id, key, document_id) "
     "SELECT ?, ?, id FROM documents WHERE table_id=? AND internal=?"
+)
+_LOAD_DOCUMENTS = (
+    "INSERT INTO documents (id, table_id, internal, ts, size, checksum, document) "
+    "SELECT n + ?, ?, internal, ?, size, checksum, document FROM bulk.documents "
+    "WHERE n >= ? AND n < ? ORDER BY n"
+)
+_LOAD_ENTRIES = (
+    "INSERT INTO entries (index_id, key, document_id) SELECT index_id, key, "
+    "(SELECT id FROM documents WHERE table_id=? AND internal=substr(b.key, -16)) "
+    "FROM bulk.entries b WHERE b.n > ? AND b.n <= ? ORDER BY b.n"
+)
+_LOADED_TWICE = (
+    "SELECT b.internal, b.line FROM bulk.documents b JOIN documents d "
+    "ON d.table_id = ? AND d.internal = b.internal WHERE b.n >= ? AND b.n < ? ORDER BY b.n LIMIT 1"
 )
 _SET = "INSERT OR REPLACE INTO globals (name, value) VALUES (?,?)"
 _TRIM_TO = "SELECT ts, seq FROM log WHERE ts < ? ORDER BY ts, seq LIMIT 1 OFFSET ?"
@@ -264,6 +279,23 @@ class SqliteStore:
             writer.executemany(_SET, list(globals.items()))
         self._checkpointer.wrote(len(rows))
 
+    def load(self, bulk: BulkFile, documents: range, entries: range, globals: Mapping[str, bytes]) -> None:
+        first, last = documents.start, documents.stop
+        with self._writing(beside=bulk.path) as writer:
+            if documents:
+                ids = (self._next_id - first, bulk.table_id, bulk.ts, first, last)
+                try:
+                    writer.execute(_LOAD_DOCUMENTS, ids)
+                except sqlite3.IntegrityError:
+                    twice = writer.execute(_LOADED_TWICE, (bulk.table_id, first, last)).fetchone()
+                    raise duplicate(twice) from None
+                writer.execute(_COUNT, (bulk.table_id, len(documents)))
+            if entries:
+                writer.execute(_LOAD_ENTRIES, (bulk.table_id, entries.start, entries.stop))
+            writer.executemany(_SET, list(globals.items()))
+        self._next_id += len(documents)
+        self._checkpointer.wrote((len(documents) + len(entries) // 4) // 4)
+
     def set_global(self, name: str, value: bytes) -> None:
         with self._writing() as writer:
             writer.execute(_SET, (name, value))
@@ -304,17 +336,20 @@ class SqliteStore:
         return gone
 
     @contextlib.contextmanager
-    def _writing(self, latest_ts: Timestamp | None = None) -> Iterator[sqlite3.Connection]:
+    def _writing(
+        self, latest_ts: Timestamp | None = None, *, beside: Path | None = None
+    ) -> Iterator[sqlite3.Connection]:
         """A write transaction: committed at the end, undone by any error, fatal when neither can be known.
 
-        `latest_ts`: the timestamp of what is written, when it is a commit.
+        `latest_ts`: the timestamp of what is written, when it is a commit. `beside`: a bulk file to read from.
         """
         if self._flusher.failure is not None:
             raise self._flusher.failure
         with self._write:
             self._settle()
             try:
-                yield from self._in_transaction()
+                with self._attached(beside):
+                    yield from self._in_transaction()
                 if latest_ts is not None:
                     self._latest_ts = latest_ts
             finally:
@@ -330,6 +365,20 @@ class SqliteStore:
                 view.settle(connection)
             self._live.clear()
             self._is_writing = True
+
+    @contextlib.contextmanager
+    def _attached(self, file: Path | None) -> Iterator[None]:
+        """The writer also sees this bulk file, as `bulk`."""
+        if file is None:
+            yield
+            return
+        with reading():
+            self._writer.execute("ATTACH ? AS bulk", (str(file),))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(sqlite3.Error):  # After a fatal failure there is nothing to tidy.
+                self._writer.execute("DETACH bulk")
 
     def _in_transaction(self) -> Iterator[sqlite3.Connection]:
         writer = self._writer

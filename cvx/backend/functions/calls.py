@@ -20,8 +20,8 @@ from cvx.backend.functions.function_log import overflow_line
 from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
 from cvx.backend.functions.results import LoggedLine
 from cvx.backend.model.deployment import DeploymentInfo
-from cvx.backend.runner import FunctionCall, FunctionOutcome, FunctionRunner, LogLine, SyscallHost
 from cvx.backend.model.scheduled_jobs import JobRef
+from cvx.backend.runner import FunctionCall, FunctionOutcome, FunctionRunner, LogLine, SyscallHost
 from cvx.values import encode_key, prefix_range
 
 NestedLines = tuple[int, list[LoggedLine]]
@@ -35,9 +35,9 @@ class RequestMetadata:
     request_id: str
     ip: str | None = None
     user_agent: str | None = None
-
     scheduled_job: JobRef | None = None
     """The job it happens for, directly or because the job's action runs this."""
+
 
 @dataclass(frozen=True)
 class Services:

@@ -147,10 +147,10 @@ class FunctionExecutor:
         on_commit: Callable[[Timestamp], object] = lambda ts: None,
         origin: Origin = UNKNOWN_ORIGIN,
         parent_execution_id: str | None = None,
+        errand: Errand | None = None,
     ) -> MutationResult:
         """Run a mutation once, commit it, and answer when that is on disk.
 
-        errand: Errand | None = None,
         A `session` makes it idempotent: the same session and number is answered, not run again. `on_commit` is
         called with the timestamp when it has its place in the order, before it is durable. Raises CvxError for
         trouble of the system (among it `OptimisticConcurrencyControlFailure` after very many attempts), and
@@ -173,10 +173,10 @@ class FunctionExecutor:
             on_commit,
             origin,
             parent_execution_id,
+            errand,
         )
         return await self._mutations.mutation(request)
 
-            errand,
     async def action(
         self,
         path: FunctionPath | str,

@@ -24,8 +24,8 @@ from cvx.backend.functions.execution import Execution
 from cvx.backend.functions.function_log import Conflict
 from cvx.backend.functions.results import FunctionError, LoggedLine, MutationResult
 from cvx.backend.model import session_requests
-from cvx.errors import ConflictError, CvxError
 from cvx.backend.model.scheduled_jobs import JobRef
+from cvx.errors import ConflictError, CvxError
 from cvx.values import FunctionPath, Timestamp
 
 Session = tuple[str, int]
@@ -38,13 +38,12 @@ class Origin:
 
     ip: str | None = None
     user_agent: str | None = None
-
     scheduled_job: JobRef | None = None
+
 
 UNKNOWN_ORIGIN = Origin()
 
 
-@dataclass(slots=True)
 class Errand(Protocol):
     """What a mutation does besides running, in its own transaction: the bookkeeping of who had it run."""
 
@@ -61,6 +60,7 @@ class ErrandOver(Exception):
     """The mutation is not to run: what it was to run for has been canceled, or done."""
 
 
+@dataclass(slots=True)
 class _Attempt:
     """What one run came to."""
 
@@ -88,9 +88,9 @@ class MutationRequest:
     origin: Origin = UNKNOWN_ORIGIN
     parent_execution_id: str | None = None
     """The action that runs it, if one does."""
+    errand: Errand | None = None
     args: dict[str, Any] = field(default_factory=dict)
     refusal: CvxError | None = None
-    errand: Errand | None = None
     """What is wrong with the arguments, if they are none."""
     conflicts: int = 0
     expired: int = 0
@@ -154,11 +154,11 @@ class MutationRunner:
                 if answer is not None:
                     return self._replayed(request, answer), snapshot.ts
             try:
+                if request.errand is not None:
+                    request.errand.begin(attempt.tx)
                 await self._run(request, attempt, snapshot)
             except CvxError as refusal:
                 attempt.value_json, attempt.error = None, self._execution.refusal(refusal)
-                if request.errand is not None:
-                    request.errand.begin(attempt.tx)
             finally:
                 attempt.tx.close()
         self._record(request, attempt)
@@ -183,20 +183,21 @@ class MutationRunner:
         )
         check_args(function, args, args_json, snapshot.catalog.table_names(path.component), self._limits)
         # A fresh seed for every attempt.
-        metadata = RequestMetadata(request.request_id, request.origin.ip, request.origin.user_agent)
+        origin = request.origin
+        metadata = RequestMetadata(request.request_id, origin.ip, origin.user_agent, origin.scheduled_job)
         call = Call(self._services, attempt.tx, identity, os.urandom(32), metadata)
 
         def begin_again() -> Transaction:
             tx = self._begin(request, snapshot)
             if request.session is not None:
                 session_requests.lookup(tx, *request.session)  # For its ReadSet.
+            if request.errand is not None:
+                request.errand.begin(tx)
             return tx
 
         call, outcome = await self._execution.run(call, function, registry, args_json, begin_again)
         tx = attempt.tx = call.tx
         attempt.lines = self._execution.lines(call, outcome)
-            if request.errand is not None:
-                request.errand.begin(tx)
         attempt.user_ms = call.user_time_ms
         attempt.value_json, attempt.error = self._execution.result(function, outcome, tx)
         if attempt.value_json is None:
@@ -204,13 +205,13 @@ class MutationRunner:
         if request.session is not None:
             texts = [line.pretty() for line in attempt.lines]
             session_requests.record(tx, *request.session, attempt.value_json, texts)
+        if request.errand is not None:
+            request.errand.end(tx, attempt.value_json, attempt.lines)
         attempt.ts = await self._db.commit(tx, request.on_commit)
 
     def _begin(self, request: MutationRequest, snapshot: Snapshot) -> Transaction:
         path = request.path
         return self._db.begin(
-        if request.errand is not None:
-            request.errand.end(tx, attempt.value_json, attempt.lines)
             request.identity, snapshot=snapshot, write_source=path.udf_path, component=path.component
         )
 

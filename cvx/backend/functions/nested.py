@@ -162,29 +162,6 @@ def nested_failure(failure: FunctionFailure) -> NestedFailure:
     return NestedFailure(SyscallFailure(failure.message, fatal=True, kind=failure.kind))
 
 
-def _target(args: _UdfArgs, component: str) -> FunctionPath:
-    """Which function is meant; `name` wins when several ways of naming it are given."""
-    if args.name is not None:
-        return FunctionPath.parse(args.name, component)
-    if args.functionHandle is not None:
-        raise CvxError(
-            "NotAvailableYet",
-            "Function handles are not available yet in this version of cvx.",
-            hint="See docs/COMPATIBILITY.md for what works today.",
-        )
-    if args.reference is None:
-        raise CvxError(
-            "InvalidArgument", "Invalid arguments for `ctx.runQuery`: the argument `name` is missing."
-        )
-    if args.reference.startswith(_CHILD_COMPONENT):
-        child, _, rest = args.reference[len(_CHILD_COMPONENT) :].partition("/")
-        raise CvxError(
-            "ComponentPathNotFound", f"There is no component '{child}' to find '{rest}' in.", kind="bad_request",
-            hint="Install it in convex/convex.config.ts and push.", retry_when="files",
-        )  # fmt: skip
-    raise CvxError("InvalidArgument", f"'{args.reference[:128]}' is not a reference to a function.")
-
-
 def _budget(asked: dict[str, Any]) -> dict[str, int]:
     budget = {}
     for name, number in asked.items():

@@ -34,7 +34,9 @@ SYSTEM_TABLES: tuple[SystemTable, ...] = (
         529,
         {"by_file": ("component", "fileId"), "by_storage_id": ("storageId",), "by_key": ("key",)},
     ),
-    SystemTable("_doomed_files", 530),
+    SystemTable("_doomed_files", 530, {"by_key": ("key",)}),
+    SystemTable("_snapshot_imports", 531, {"by_state": ("state.state",)}),
+    SystemTable("_exports", 532, {"by_state": ("state",), "by_start": ("start_ts",)}),
     SystemTable("_scheduled_functions", 539, {"by_completed": ("completedTime",)}),
     SystemTable("_storage", 540),
 )

@@ -61,6 +61,63 @@ class EntryChange(NamedTuple):
     internal: bytes | None
 
 
+class StoredText(NamedTuple):
+    """One document's part in a text index. `terms` is `text_terms` of it: every term once, in order, with how often
+    it occurs; terms that only filter count 0. `length`: occurrences altogether. `created` breaks ties."""
+
+    created: float
+    length: int
+    terms: bytes
+
+
+class TextChange(NamedTuple):
+    """What a text index holds of a document changes: from `old` (terms) to `new`; None: nothing.
+
+    While an index is being filled, what is there may be less than `old`.
+    """
+
+    index_id: int
+    internal: bytes
+    old: bytes | None
+    new: StoredText | None
+
+
+class VectorChange(NamedTuple):
+    """What a vector index holds of a document from now on; `vector` None: nothing.
+
+    `vector`: little-endian float32s of length 1 (or all 0). `filters`: one digest after the other.
+    """
+
+    index_id: int
+    internal: bytes
+    vector: bytes | None
+    filters: bytes
+
+
+class TextStatistics(NamedTuple):
+    """Of the documents in a text index: how many, how many term occurrences; and a number no text has yet."""
+
+    documents: int
+    tokens: int
+    next_id: int
+
+
+class RecentText(NamedTuple):
+    """A text whose terms are not yet among the postings."""
+
+    text_id: int
+    text: StoredText
+
+
+class Vector(NamedTuple):
+    """One row of a vector index; `ts` says which version of the document it is of."""
+
+    internal: bytes
+    ts: Timestamp
+    filters: bytes
+    vector: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class CommitRecord:
     """All changes of one commit."""
@@ -68,6 +125,8 @@ class CommitRecord:
     ts: Timestamp
     revisions: Sequence[Revision]
     entries: Sequence[EntryChange] = field(default=())
+    texts: Sequence[TextChange] = field(default=())
+    vectors: Sequence[VectorChange] = field(default=())
 
 
 class LogEntry(NamedTuple):
@@ -102,6 +161,54 @@ class StoreView(Protocol):
         """How many documents the table has; costs the same for any number."""
         ...
 
+    # Text indexes. A text (one document's part, as long as it is the same) has a number; the postings of a term
+    # are the numbers of the texts it occurs in. New texts are found among the recent ones first, and the numbers of
+    # texts that are gone stay among the postings for a while; readers put this together (database/text_search.py).
+
+    def text_statistics(self, index_id: int) -> TextStatistics:
+        """Exact, whatever is folded and purged."""
+        ...
+
+    def postings(self, index_id: int, term: bytes, below: bytes | None) -> list[tuple[bytes, bytes]]:
+        """(term, entries of `POSTING`) of one term, or (`below`) of all terms from `term` to below it. A term may
+        come in several pieces; terms are in order, and numbers within each."""
+        ...
+
+    def recent_texts(self, index_id: int) -> list[RecentText]:
+        """The texts that are not among the postings yet."""
+        ...
+
+    def gone_texts(self, index_id: int) -> list[int]:
+        """Numbers among the postings whose texts are gone."""
+        ...
+
+    def text_columns(self, index_id: int, first: int, last: int) -> list[tuple[int, bytes]]:
+        """(block, entries of `COLUMN`) for the blocks from `first` to `last`: creation time and length of the texts
+        among the postings, `COLUMN_TEXTS` numbers a block; the length of one that is gone may be `GONE`."""
+        ...
+
+    def texts(self, index_id: int, text_ids: Sequence[int]) -> list[tuple[int, bytes]]:
+        """(number, internal id of the document) of those that are there."""
+        ...
+
+    def text_of(self, index_id: int, internal: bytes) -> tuple[int, int] | None:
+        """(number, length) of a document's text."""
+        ...
+
+    # Vector indexes.
+
+    def vector(self, index_id: int, internal: bytes) -> Vector | None:
+        """The document's row."""
+        ...
+
+    def vectors(self, index_id: int, after: bytes, limit: int) -> list[Vector]:
+        """Up to `limit` rows, by internal id, of documents after `after`."""
+        ...
+
+    def vector_count(self, index_id: int) -> int:
+        """How many rows the index has."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -124,11 +231,31 @@ class Store(Protocol):
         """Apply several commits in order, all or none."""
         ...
 
-    def fill(self, entries: Sequence[EntryChange], globals: Mapping[str, bytes]) -> None:
-        """Add entries to an index that nobody reads yet, and note progress, as one step without a timestamp.
+    def fill(
+        self,
+        entries: Sequence[EntryChange],
+        globals: Mapping[str, bytes],
+        texts: Sequence[TextChange] = (),
+        vectors: Sequence[VectorChange] = (),
+    ) -> None:
+        """Add entries, texts or vectors to an index that nobody reads yet, and note progress, as one step without a
+        timestamp.
 
-        An entry whose key is there already is left alone; one whose document is gone is skipped.
+        An entry whose key is there already is left alone, as is what a text or vector index has of the document;
+        an entry whose document is gone is skipped.
         """
+        ...
+
+    def text_backlog(self) -> int:
+        """How many texts wait for `fold_texts` or `purge_texts`, over all text indexes."""
+        ...
+
+    def fold_texts(self, limit: int) -> int:
+        """Put up to `limit` recent texts of one index among its postings; how many. Changes no answer."""
+        ...
+
+    def purge_texts(self, limit: int) -> int:
+        """Take up to `limit` texts that are gone from the postings of one index; how many. Changes no answer."""
         ...
 
     async def durable(self, ts: Timestamp) -> None:
@@ -158,7 +285,7 @@ class Store(Protocol):
         ...
 
     def drop_index(self, index_id: int, limit: int) -> int:
-        """Delete up to `limit` entries of an index that nobody reads; how many went (0: it is empty)."""
+        """Delete up to `limit` rows of an index of any kind that nobody reads; how many went (0: it is empty)."""
         ...
 
     def table_ids(self) -> list[int]:
@@ -167,6 +294,14 @@ class Store(Protocol):
 
     def index_ids(self) -> list[int]:
         """Indexes that have entries."""
+        ...
+
+    def load(self, bulk: BulkFile, documents: range, entries: range, globals: Mapping[str, bytes]) -> None:
+        """Add some of a bulk file's documents, and entries of documents that are there, to a table that nobody
+        reads yet, and note progress, as one step without a timestamp.
+
+        Raises CvxError "DuplicateId" when the table has a document of the same id already.
+        """
         ...
 
     def size_bytes(self) -> int:
@@ -183,11 +318,3 @@ class Store(Protocol):
 
 FatalCallback = Callable[[BaseException], None]
 """Called when nobody knows any more what is on disk, or what was made of it. The process must stop; nothing may be acknowledged."""
-    def load(self, bulk: BulkFile, documents: range, entries: range, globals: Mapping[str, bytes]) -> None:
-        """Add some of a bulk file's documents, and entries of documents that are there, to a table that nobody
-        reads yet, and note progress, as one step without a timestamp.
-
-        Raises CvxError "DuplicateId" when the table has a document of the same id already.
-        """
-        ...
-

@@ -15,11 +15,11 @@ from cvx.backend.config import Limits
 from cvx.backend.store.errors import corrupt
 from cvx.backend.store.folder import FolderLock, HighWater, HighWaterFile, sync_folder
 from cvx.backend.store.interface import FatalCallback
-from cvx.backend.store.sqlite import SCHEMA, SqliteStore, connect
+from cvx.backend.store.sqlite import SCHEMA, UPGRADES, SqliteStore, connect
 from cvx.errors import CvxError
 
 APPLICATION_ID = 0x63767831  # "cvx1"
-FORMAT = 1
+FORMAT = 2
 DATABASE_FILE = "data.sqlite3"
 
 # Measured: quick_check reads 300–500 MB/s. Only after a crash, and not when it would delay the start by seconds.
@@ -96,6 +96,8 @@ def _prepare(path: Path, mark: HighWater | None) -> None:
             (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if answer != "ok":
                 raise corrupt(str(answer))
+        if application != 0 and version < FORMAT:
+            _upgrade(connection, version)
     except sqlite3.DatabaseError as error:
         raise corrupt(str(error)) from error
     finally:
@@ -112,6 +114,15 @@ def _create(connection: sqlite3.Connection) -> None:
     for statement in SCHEMA:
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version={FORMAT}")
+    connection.execute("COMMIT")
+
+
+def _upgrade(connection: sqlite3.Connection, version: int) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    for older in range(version, FORMAT):
+        for statement in UPGRADES[older]:
+            connection.execute(statement)
     connection.execute(f"PRAGMA user_version={FORMAT}")
     connection.execute("COMMIT")
 

@@ -8,6 +8,7 @@ from a small pool. So a transaction that no commit comes between costs no view a
     entries(index_id, key, document_id)                               the current index entries
     log(ts, seq, table_id, internal, previous_ts, document)           every revision, newest last
     counts(table_id, documents) · globals(name, value)
+    text_rows.py and vector_rows.py: what text and vector indexes hold
 
 `documents` has a rowid of its own, so an entry leads to its document by the cheapest lookup there is (measured:
 a scan of 1,000 rows 1.7 ms against 2.2 ms with (table_id, internal) as the key). Each document carries a CRC,
@@ -23,12 +24,13 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from cvx.backend.config import Limits
+from cvx.backend.store import text_rows, vector_rows
 from cvx.backend.store.bulk import BulkFile
 from cvx.backend.store.checkpoints import Checkpointer
 from cvx.backend.store.durability import Flusher
@@ -40,6 +42,8 @@ from cvx.backend.store.interface import (
     FatalCallback,
     LogEntry,
     Revision,
+    TextChange,
+    VectorChange,
 )
 from cvx.backend.store.sqlite_view import SqliteView
 from cvx.errors import CvxError
@@ -55,7 +59,11 @@ SCHEMA = (
     "internal BLOB NOT NULL, previous_ts INTEGER, document BLOB, PRIMARY KEY (ts, seq)) WITHOUT ROWID",
     "CREATE TABLE counts (table_id INTEGER PRIMARY KEY, documents INTEGER NOT NULL)",
     "CREATE TABLE globals (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    *text_rows.SCHEMA,
+    *vector_rows.SCHEMA,
 )
+UPGRADES = {1: (*text_rows.SCHEMA, *vector_rows.SCHEMA)}
+"""By the format of a file: what makes it one of the next format."""
 
 _LATEST = "SELECT ts FROM log ORDER BY ts DESC LIMIT 1"
 _INSERT = (
@@ -94,6 +102,10 @@ _LOADED_TWICE = (
 _SET = "INSERT OR REPLACE INTO globals (name, value) VALUES (?,?)"
 _TRIM_TO = "SELECT ts, seq FROM log WHERE ts < ? ORDER BY ts, seq LIMIT 1 OFFSET ?"
 
+_ROWS_A_TEXT = (
+    50  # About so many a fold or a purge touches, for the checkpointer's idea of how long the log is.
+)
+
 # A commit empties a reader's cache, so a large one would only be memory.
 _READER_CACHE_BYTES = 4 << 20
 
@@ -119,6 +131,7 @@ class SqliteStore:
         self._next_id: int = self._writer.execute(
             "SELECT coalesce(max(id), 0) + 1 FROM documents"
         ).fetchone()[0]
+        self._text_backlog = text_rows.backlog(self._writer)
         wal = path.with_name(path.name + "-wal")
         self._flusher = Flusher(path, wal, mark, self._latest_ts, on_fatal)
         self._checkpointer = Checkpointer(connect(path, 1 << 20), self._flusher, limits)
@@ -200,7 +213,11 @@ class SqliteStore:
         return self._leading("documents", "table_id")
 
     def index_ids(self) -> list[int]:
-        return self._leading("entries", "index_id")
+        tables = ("entries", "texts", "text_indexes", "postings", "vectors")
+        return sorted({index_id for table in tables for index_id in self._leading(table, "index_id")})
+
+    def text_backlog(self) -> int:
+        return self._text_backlog
 
     def _leading(self, table: str, column: str) -> list[int]:
         """The distinct values of a key's first column, by one seek for each."""
@@ -226,10 +243,17 @@ class SqliteStore:
         for record in records:
             assert record.ts > ts, "timestamps of commits must increase"
             ts = record.ts
-        rows = 0
+        rows = backlog = 0
         with self._writing(ts) as writer:
             for record in records:
                 rows += self._apply(writer, record)
+                if record.texts:
+                    backlog += text_rows.apply(writer, record.texts)
+                    rows += 4 * len(record.texts)
+                if record.vectors:
+                    vector_rows.apply(writer, record.ts, record.vectors)
+                    rows += sum(1 + len(change.vector or b"") // 4096 for change in record.vectors)
+        self._text_backlog += backlog
         self._flusher.wrote(ts)
         self._checkpointer.wrote(rows)
 
@@ -272,12 +296,35 @@ class SqliteStore:
             writer.executemany(_COUNT, changed)
         return 2 * len(lines) + len(entries)
 
-    def fill(self, entries: Sequence[EntryChange], globals: Mapping[str, bytes]) -> None:
+    def fill(
+        self,
+        entries: Sequence[EntryChange],
+        globals: Mapping[str, bytes],
+        texts: Sequence[TextChange] = (),
+        vectors: Sequence[VectorChange] = (),
+    ) -> None:
         rows = [(e.index_id, e.key, e.table_id, e.internal) for e in entries if e.internal is not None]
         with self._writing() as writer:
             writer.executemany(_FILL, rows)
+            backlog = text_rows.fill(writer, texts)
+            vector_rows.fill(writer, self._latest_ts, vectors)
             writer.executemany(_SET, list(globals.items()))
-        self._checkpointer.wrote(len(rows))
+        self._text_backlog += backlog
+        self._checkpointer.wrote(len(rows) + 4 * len(texts) + 2 * len(vectors))
+
+    def fold_texts(self, limit: int) -> int:
+        return self._tidy_texts(text_rows.fold, limit)
+
+    def purge_texts(self, limit: int) -> int:
+        return self._tidy_texts(text_rows.purge, limit)
+
+    def _tidy_texts(self, step: Callable[[sqlite3.Connection, int], int], limit: int) -> int:
+        with self._writing() as writer:
+            done = step(writer, limit)
+        self._text_backlog -= done
+        if done:
+            self._checkpointer.wrote(_ROWS_A_TEXT * done)
+        return done
 
     def load(self, bulk: BulkFile, documents: range, entries: range, globals: Mapping[str, bytes]) -> None:
         first, last = documents.start, documents.stop
@@ -331,6 +378,11 @@ class SqliteStore:
                 "(SELECT key FROM entries WHERE index_id=? ORDER BY key LIMIT ?)",
                 (index_id, index_id, limit),
             ).rowcount
+            gone = (
+                gone or text_rows.drop(writer, index_id, limit) or vector_rows.drop(writer, index_id, limit)
+            )
+            backlog = text_rows.backlog(writer)
+        self._text_backlog = backlog
         if gone:
             self._checkpointer.wrote(gone)
         return gone

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Sequence
 from typing import Any, Protocol
 from zlib import crc32
 
+from cvx.backend.store import text_rows, vector_rows
 from cvx.backend.store.errors import damaged, store_error, too_old
-from cvx.backend.store.interface import Row, StoredDocument
+from cvx.backend.store.interface import RecentText, Row, StoredDocument, TextStatistics, Vector
 from cvx.values import KeyRange, Timestamp
 
 
@@ -94,6 +96,46 @@ class SqliteView:
     def count(self, table_id: int) -> int:
         rows = self._fetch("SELECT documents FROM counts WHERE table_id=?", (table_id,))
         return rows[0][0] if rows else 0
+
+    # -------------------------------------------------------------------------------------------- text and vectors
+
+    def text_statistics(self, index_id: int) -> TextStatistics:
+        return text_rows.statistics_of(self._fetch(text_rows.STATISTICS, (index_id,)))
+
+    def postings(self, index_id: int, term: bytes, below: bytes | None) -> list[tuple[bytes, bytes]]:
+        if below is None:
+            return self._fetch(text_rows.POSTINGS_OF_TERM, (index_id, term))
+        return self._fetch(text_rows.POSTINGS_OF_TERMS, (index_id, term, below))
+
+    def recent_texts(self, index_id: int) -> list[RecentText]:
+        return text_rows.recent_of(self._fetch(text_rows.RECENT, (index_id, index_id)))
+
+    def gone_texts(self, index_id: int) -> list[int]:
+        return [text_id for (text_id,) in self._fetch(text_rows.GONE_TEXTS, (index_id,))]
+
+    def text_columns(self, index_id: int, first: int, last: int) -> list[tuple[int, bytes]]:
+        return self._fetch(text_rows.COLUMNS, (index_id, first, last))
+
+    def texts(self, index_id: int, text_ids: Sequence[int]) -> list[tuple[int, bytes]]:
+        return [
+            (text_id, internal)
+            for text_id in text_ids
+            for (internal,) in self._fetch(text_rows.TEXT, (index_id, text_id))
+        ]
+
+    def text_of(self, index_id: int, internal: bytes) -> tuple[int, int] | None:
+        rows = self._fetch(text_rows.OF_DOCUMENT, (index_id, internal))
+        return rows[0] if rows else None
+
+    def vector(self, index_id: int, internal: bytes) -> Vector | None:
+        rows = self._fetch(vector_rows.VECTOR, (index_id, internal))
+        return Vector(*rows[0]) if rows else None
+
+    def vectors(self, index_id: int, after: bytes, limit: int) -> list[Vector]:
+        return [Vector(*row) for row in self._fetch(vector_rows.VECTORS, (index_id, after, limit))]
+
+    def vector_count(self, index_id: int) -> int:
+        return int(self._fetch(vector_rows.COUNT, (index_id,))[0][0])
 
     def close(self) -> None:
         if not self._is_open:

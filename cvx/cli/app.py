@@ -87,6 +87,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "typecheck": CommandEntry("typecheck", "Check the functions' types."),
     "functions": CommandEntry("functions", "Print the specification of the deployed functions."),
     "env": CommandEntry("env", "Read and write the deployment's environment variables."),
+    "auth": CommandEntry("auth", "Set up Convex Auth; make tokens for local development."),
     "data": CommandEntry("data", "Look at tables."),
     "logs": CommandEntry("logs", "Follow the functions' logs."),
     "deployment": CommandEntry("deployment", "List and show deployments."),

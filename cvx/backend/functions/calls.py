@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cvx.backend.auth import Identity
+from cvx.backend.auth import Identity, TokenSigner
 from cvx.backend.config import Limits
 from cvx.backend.database import Catalog, Database, Snapshot, Transaction
 from cvx.backend.functions.environment import EnvironmentSnapshot
@@ -50,6 +50,8 @@ class Services:
     environment: Callable[[Snapshot], EnvironmentSnapshot]
     deployment: DeploymentInfo
     _numbers: dict[str, tuple[Catalog, Mapping[str, int]]] = field(default_factory=dict)
+    files: FileStorage
+    signer: TokenSigner
 
     def table_numbers(self, catalog: Catalog, component: str) -> Mapping[str, int]:
         """The table names that user code may spell, with their numbers: one object for as long as they hold."""

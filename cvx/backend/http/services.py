@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from cvx.backend.auth import Authenticator
+from cvx.backend.auth import Authenticator, DevIssuer, TokenSigner
 from cvx.backend.config import BackendConfig
 from cvx.backend.database import Database
 from cvx.backend.deploy import PushService
-from cvx.backend.functions import FunctionExecutor
-from cvx.backend.model import DeploymentInfo
+from cvx.backend.functions import FileStorage, FunctionExecutor
+from cvx.backend.model import CanonicalUrls, DeploymentInfo
 from cvx.backend.sync import SyncServices
+
+
+@dataclass(frozen=True)
+class Issuing:
+    """What the deployment signs tokens with, and its addresses at this moment."""
+
+    signer: TokenSigner
+    dev_issuer: DevIssuer | None
+    urls: Callable[[], CanonicalUrls]
 
 
 @dataclass(frozen=True)
@@ -24,3 +34,5 @@ class Services:
     authenticator: Authenticator
     sync: SyncServices
     pushes: PushService
+    files: FileStorage
+    issuing: Issuing

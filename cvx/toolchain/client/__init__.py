@@ -1,5 +1,6 @@
 """Talking to a deployment, ours or any other that speaks the protocol."""
 
+from cvx.toolchain.client.auth_setup import AuthSetup, plan_auth_setup
 from cvx.toolchain.client.http import (
     CanonicalUrls,
     DeploymentClient,
@@ -22,6 +23,7 @@ from cvx.toolchain.client.tasks import end_task
 
 __all__ = [
     "Analysis",
+    "AuthSetup",
     "CanonicalUrls",
     "DeploymentClient",
     "FunctionAnswer",
@@ -36,6 +38,7 @@ __all__ = [
     "QueryResult",
     "end_task",
     "follow_logs",
+    "plan_auth_setup",
     "raise_for_function",
     "render_log",
     "unreachable",

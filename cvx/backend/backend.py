@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from cvx.backend.auth import Authenticator
+from cvx.backend.auth import Authenticator, UploadTokens
 from cvx.backend.config import BackendConfig
 from cvx.backend.database import Database
 from cvx.backend.deploy import PushService
-from cvx.backend.functions import FunctionExecutor
+from cvx.backend.files import open_folder_store
+from cvx.backend.functions import FileStorage, FunctionExecutor
 from cvx.backend.http import ApiApp, HttpServer, Services, SiteApp
 from cvx.backend.model import SYSTEM_TABLES, DeploymentInfo
 from cvx.backend.runner import IsolatePool
@@ -68,12 +69,22 @@ class Backend:
             self._parts.push_async_callback(db.close)
             await starting
             info = DeploymentInfo(config.instance_name, url, site_url)
-            executor = FunctionExecutor(db, runner, info, config.limits, redacted=config.redact_logs)
+            files = FileStorage(
+                db,
+                open_folder_store(config.data_dir / "files", config.limits),
+                UploadTokens(config.instance_name, config.instance_secret, config.limits.upload_url_s),
+                config.limits,
+            )
+            self._parts.push_async_callback(files.close)
+            files.start()
+            executor = FunctionExecutor(
+                db, runner, info, config.limits, files=files, redacted=config.redact_logs
+            )
             self._parts.callback(executor.close)
             pushes = PushService(db, runner, info, config.limits, executor.deployed)
             authenticator = Authenticator(config.instance_name, config.instance_secret)
             sync = SyncServices(executor, db, authenticator, self.clock, config.limits, config.redact_logs)
-            self._services = Services(config, info, db, executor, authenticator, sync, pushes)
+            self._services = Services(config, info, db, executor, authenticator, sync, pushes, files)
         except BaseException:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cvx.backend.auth import ANONYMOUS, Identity
+from cvx.backend.auth import ANONYMOUS, Identity, UploadTokens
 from cvx.backend.config import Limits
 from cvx.backend.database import Database
 from cvx.backend.deploy import PushService
-from cvx.backend.functions import FunctionExecutor, MutationResult, QueryEntry
+from cvx.backend.files import open_folder_store
+from cvx.backend.functions import FileStorage, FunctionExecutor, MutationResult, QueryEntry
 from cvx.backend.model import SYSTEM_TABLES, DeploymentInfo
 from cvx.backend.runner import IsolatePool
 from cvx.protocol.push import (
@@ -188,7 +189,10 @@ async def deployment(
     db = await Database.open(folder / "data", clock=WallClock(), limits=limits, system_tables=SYSTEM_TABLES)
     runner = IsolatePool(limits, children)
     await runner.start()
-    executor = FunctionExecutor(db, runner, INFO, limits, redacted=redacted)
+    store = open_folder_store(folder / "data" / "files", limits)
+    files = FileStorage(db, store, UploadTokens(INFO.instance_name, "00" * 32, limits.upload_url_s), limits)
+    files.start()
+    executor = FunctionExecutor(db, runner, INFO, limits, files=files, redacted=redacted)
     try:
         made = Deployment(db, runner, executor, PushService(db, runner, INFO, limits, executor.deployed))
         if app is not None:
@@ -197,4 +201,5 @@ async def deployment(
     finally:
         executor.close()
         await runner.close()
+        await files.close()
         await db.close()

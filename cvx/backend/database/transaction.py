@@ -95,6 +95,38 @@ class Transaction(Reading):
         self._follow_catalog(info, id, document)
         return id
 
+    def restore(
+        self, table: str, document: Mapping[str, Value], *, component: str = ROOT, privileged: bool = False
+    ) -> DocumentId:
+        """Add a document that brings its own `_id` and `_creationTime`, as it was exported.
+
+        Raises CvxError: InvalidId (none, or of another table), InvalidCreationTimeError, DuplicateId, and those of
+        `insert`."""
+        info = self._table_to_write(table, component, privileged)
+        id, created = DocumentId.parse(str(document.get("_id"))), document.get("_creationTime")
+        if id.table != info.number:
+            raise CvxError("InvalidId", f"{id} is not an id of the table {table}.", retry_when="data")
+        if type(created) is not float or not 0 < created < 1 << 53:
+            raise CvxError(
+                "InvalidCreationTimeError", f"{created!r} is not a '_creationTime': it must be a number of milliseconds.",
+                retry_when="data",
+            )  # fmt: skip
+        raw, _, ts = self._read(info, id)
+        if raw is not None:
+            raise CvxError(
+                "DuplicateId", f"The table {table} has a document {id} already.", retry_when="data"
+            )
+        new = dict(document)
+        size = self._check_fields(info, new)
+        pending = self.writes.writes.get((info.table_id, id.internal))
+        if pending is None:
+            write = PendingWrite(info, id, None, ts, None, new, encode(new), size)
+        else:  # Deleted by this transaction.
+            write = pending.then(new, encode(new), size)
+        self.writes.put(write)
+        self._follow_catalog(info, id, new)
+        return id
+
     def patch(
         self, id: AnyId, fields: Mapping[str, MaybeValue], *, component: str = ROOT, privileged: bool = False
     ) -> None:

@@ -2,6 +2,7 @@
 
 from cvx.backend.functions.calls import RequestMetadata
 from cvx.backend.functions.executor import FunctionExecutor
+from cvx.backend.functions.file_storage import FileStorage, FileUse, Reservation
 from cvx.backend.functions.function_log import FinishedCall, FunctionLog
 from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
 from cvx.backend.functions.mutations import Errand, ErrandOver, Origin
@@ -23,6 +24,8 @@ __all__ = [
     "CallResult",
     "Errand",
     "ErrandOver",
+    "FileStorage",
+    "FileUse",
     "FinishedCall",
     "FunctionError",
     "FunctionExecutor",
@@ -34,6 +37,7 @@ __all__ = [
     "Origin",
     "QueryEntry",
     "RequestMetadata",
+    "Reservation",
     "TrustedProviders",
     "error_of_cvx",
     "new_request_id",

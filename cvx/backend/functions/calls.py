@@ -16,6 +16,7 @@ from cvx.backend.auth import Identity, TokenSigner
 from cvx.backend.config import Limits
 from cvx.backend.database import Catalog, Database, Snapshot, Transaction
 from cvx.backend.functions.environment import EnvironmentSnapshot
+from cvx.backend.functions.file_storage import FileStorage, FileUse
 from cvx.backend.functions.function_log import overflow_line
 from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
 from cvx.backend.functions.results import LoggedLine
@@ -49,9 +50,9 @@ class Services:
     code: Callable[[Snapshot, str], FunctionRegistry]
     environment: Callable[[Snapshot], EnvironmentSnapshot]
     deployment: DeploymentInfo
-    _numbers: dict[str, tuple[Catalog, Mapping[str, int]]] = field(default_factory=dict)
     files: FileStorage
     signer: TokenSigner
+    _numbers: dict[str, tuple[Catalog, Mapping[str, int]]] = field(default_factory=dict)
 
     def table_numbers(self, catalog: Catalog, component: str) -> Mapping[str, int]:
         """The table names that user code may spell, with their numbers: one object for as long as they hold."""
@@ -66,6 +67,7 @@ class Call:
 
     __slots__ = (
         "environment",
+        "files",
         "identity",
         "journal_end",
         "journal_next",
@@ -88,6 +90,7 @@ class Call:
         seed: bytes,
         request: RequestMetadata,
         journal_end: str | None = None,
+        files: FileUse | None = None,
     ) -> None:
         self.services = services
         self.tx = tx
@@ -95,6 +98,7 @@ class Call:
         self.seed = seed
         self.request = request
         self.environment = services.environment(tx.snapshot)
+        self.files = files  # Of mutations.
         self.journal_end = journal_end
         self.journal_next: str | None = None
         self.observed_identity = False

@@ -49,7 +49,10 @@ class Execution:
             if started:
                 tx = begin_again()
                 registry.depend_on(tx.reads, (function.path.module,))
-                current = Call(self.services, tx, call.identity, call.seed, call.request, call.journal_end)
+                files = None if call.files is None else call.files.again()
+                current = Call(
+                    self.services, tx, call.identity, call.seed, call.request, call.journal_end, files
+                )
             started = True
             return FunctionHost(current, function, 0)
 

@@ -27,6 +27,7 @@ from cvx.backend.functions.derived import Derived
 from cvx.backend.functions.environment import load_environment
 from cvx.backend.functions.execution import Execution
 from cvx.backend.functions.expiry import keep_forgetting
+from cvx.backend.functions.file_storage import FileStorage
 from cvx.backend.functions.function_log import FunctionLog
 from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction, TextCache
 from cvx.backend.functions.mutations import (
@@ -63,6 +64,7 @@ class FunctionExecutor:
         deployment: DeploymentInfo,
         limits: Limits,
         *,
+        files: FileStorage,
         redacted: bool = False,
     ) -> None:
         self._db = db
@@ -79,6 +81,7 @@ class FunctionExecutor:
             code=self.registry,
             environment=self._environment.at,
             deployment=deployment,
+            files=files,
         )
         self._execution = Execution(self._services, self.log, redacted=redacted)
         self._queries = QueryRunner(self._execution, self.cache)

@@ -21,6 +21,7 @@ from cvx.backend.functions.calls import Call, RequestMetadata
 from cvx.backend.functions.checks import check_args, check_callable, parse_args
 from cvx.backend.functions.conflict_memory import ConflictMemory
 from cvx.backend.functions.execution import Execution
+from cvx.backend.functions.file_storage import FileUse
 from cvx.backend.functions.function_log import Conflict
 from cvx.backend.functions.results import FunctionError, LoggedLine, MutationResult
 from cvx.backend.model import session_requests
@@ -66,6 +67,7 @@ class _Attempt:
 
     tx: Transaction
     started: float
+    files: FileUse
     value_json: bytes | None = None
     error: FunctionError | None = None
     lines: list[LoggedLine] = field(default_factory=list)
@@ -148,7 +150,8 @@ class MutationRunner:
     async def _attempt(self, request: MutationRequest, started: float) -> tuple[MutationResult, Timestamp]:
         """One run and its commit. The timestamp is what must be durable before anybody hears of the result."""
         with self._db.snapshot() as snapshot:
-            attempt = request.attempt = _Attempt(self._begin(request, snapshot), started)
+            files = self._services.files.use()
+            attempt = request.attempt = _Attempt(self._begin(request, snapshot), started, files)
             if request.session is not None:
                 answer = session_requests.lookup(attempt.tx, *request.session)
                 if answer is not None:
@@ -161,6 +164,7 @@ class MutationRunner:
                 attempt.value_json, attempt.error = None, self._execution.refusal(refusal)
             finally:
                 attempt.tx.close()
+                files.reservation.release()  # Committed or not: that is settled now.
         self._record(request, attempt)
         texts = self._execution.texts(attempt.lines)
         result = MutationResult(attempt.ts, attempt.value_json, attempt.error, texts, request.request_id)
@@ -185,7 +189,7 @@ class MutationRunner:
         # A fresh seed for every attempt.
         origin = request.origin
         metadata = RequestMetadata(request.request_id, origin.ip, origin.user_agent, origin.scheduled_job)
-        call = Call(self._services, attempt.tx, identity, os.urandom(32), metadata)
+        call = Call(self._services, attempt.tx, identity, os.urandom(32), metadata, files=attempt.files)
 
         def begin_again() -> Transaction:
             tx = self._begin(request, snapshot)
@@ -258,7 +262,7 @@ class MutationRunner:
             conflict=Conflict(
                 details.get("table"),
                 details.get("document_id"),
-                details.get("write_source"),
+                details.get("write_source") or None,  # Unknown while another one only has its turn.
                 request.conflicts,
                 runs_again,
             ),

@@ -19,6 +19,7 @@ import msgspec
 
 from cvx.backend.auth import user_of
 from cvx.backend.database import QueryStream
+from cvx.backend.functions import storage_syscalls
 from cvx.backend.functions.calls import Call, NestedLines
 from cvx.backend.functions.checks import decode_syscall
 from cvx.backend.functions.module_loader import LoadedFunction
@@ -103,7 +104,7 @@ class FunctionHost:
         for position, syscall in enumerate(batch):
             handler = SYSCALLS.get(syscall.op)
             if handler is None:
-                if syscall.op == "1.0/runUdf":
+                if syscall.op == "1.0/runUdf" or syscall.op in WAITING_SYSCALLS:
                     return self._syscalls_waiting(batch, position, results)
                 results.append(SyscallFailure(f"Unknown async operation {syscall.op}"))
                 continue
@@ -116,7 +117,7 @@ class FunctionHost:
     async def _syscalls_waiting(
         self, batch: list[Syscall], position: int, results: list[SyscallResult]
     ) -> list[SyscallResult]:
-        """The rest of a batch from its first nested function on: strictly in order, one at a time."""
+        """The rest of a batch from its first nested function or file on: strictly in order, one at a time."""
         while position < len(batch):
             syscall = batch[position]
             if syscall.op == "1.0/runUdf":
@@ -126,6 +127,14 @@ class FunctionHost:
                     results.append(syscall_failure(error))
                 except NestedFailure as failed:
                     results.append(failed.failure)
+                position += 1
+                continue
+            waiting = WAITING_SYSCALLS.get(syscall.op)
+            if waiting is not None:
+                try:
+                    results.append(await waiting(self, syscall.args))
+                except CvxError as error:
+                    results.append(syscall_failure(error))
                 position += 1
                 continue
             rest = self.syscalls(batch[position : position + 1])
@@ -267,7 +276,7 @@ class FunctionHost:
         return b"null" if user is None else user.json
 
     def transaction_metrics(self, raw: bytes) -> bytes:
-        usage, limits = self.tx.usage, self.call.services.limits
+        usage, limits, files = self.tx.usage, self.call.services.limits, self.call.files
         pairs = {
             "bytesRead": (usage.bytes_read, limits.read_bytes_max),
             "bytesWritten": (usage.bytes_written, limits.written_bytes_max),
@@ -276,11 +285,10 @@ class FunctionHost:
             "documentsWritten": (usage.documents_written, limits.documents_written_max),
             "functionsScheduled": (usage.functions_scheduled, limits.functions_scheduled_max),
             "scheduledFunctionArgsBytes": (usage.scheduled_args_bytes, limits.scheduled_args_bytes_max),
-            # No file can be read or written yet, so nothing remains of these.
-            "filesRead": (0, 0),
-            "fileReadBytes": (0, 0),
-            "filesWritten": (0, 0),
-            "fileWriteBytes": (0, 0),
+            "filesRead": (files.read if files else 0, limits.mutation_files_read_max),
+            "fileReadBytes": (files.read_bytes if files else 0, limits.mutation_file_read_bytes_max),
+            "filesWritten": (files.written if files else 0, limits.mutation_files_written_max),
+            "fileWriteBytes": (files.written_bytes if files else 0, limits.mutation_file_write_bytes_max),
         }
         return _encode(
             {name: {"used": u, "remaining": max(0, most - u)} for name, (u, most) in pairs.items()}
@@ -441,10 +449,12 @@ SYSCALLS: dict[str, Handler] = {
     "1.0/cancel_job": cancel_in_mutation,
     "1.0/signJwt": _not_yet("Signing tokens (ctx.auth.signJwt) is"),
     "1.0/auditLog": _not_yet("Audit logs are"),
-    "1.0/storageGetUrl": _not_yet("File storage (ctx.storage) is"),
-    "1.0/storageGetMetadata": _not_yet("File storage (ctx.storage) is"),
-    "1.0/storageGenerateUploadUrl": _not_yet("File storage (ctx.storage) is"),
-    "1.0/storageDelete": _not_yet("File storage (ctx.storage) is"),
-    "1.0/storageStore": _not_yet("File storage (ctx.storage) is"),
-    "1.0/storageGet": _not_yet("File storage (ctx.storage) is"),
+    "1.0/storageGetUrl": storage_syscalls.get_url,
+    "1.0/storageGetMetadata": storage_syscalls.get_metadata,
+    "1.0/storageGenerateUploadUrl": storage_syscalls.generate_upload_url,
+    "1.0/storageDelete": storage_syscalls.delete,
+}
+WAITING_SYSCALLS: dict[str, Callable[[FunctionHost, bytes], Awaitable[SyscallResult]]] = {
+    "1.0/storageStore": storage_syscalls.store,
+    "1.0/storageGet": storage_syscalls.get,
 }

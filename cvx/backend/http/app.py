@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from cvx.backend.http import admin, calls, pushes
+from cvx.backend.http import admin, calls, files, pushes
 from cvx.backend.http.middleware import Call, Handler, answer, cors_headers, preflight_response
 from cvx.backend.http.services import Services
 from cvx.backend.http.sync_socket import is_sync_path, refuse_unknown_socket, serve_sync_socket
@@ -46,9 +46,11 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/api/stream_function_logs": {"GET": admin.stream_function_logs},
     "/api/stream_udf_execution": {"GET": admin.stream_udf_execution},
     "/api/run_test_function": {"POST": admin.run_test_function},
+    "/api/storage/upload": {"POST": files.upload},
 }
 PREFIX_ROUTES: dict[str, dict[str, Handler]] = {
     "/api/run/": {"POST": calls.run},
+    files.PATH: {"GET": files.download},
 }
 HTTP_ACTIONS_PREFIX = "/http"
 NO_HTTP_ACTIONS = "This Convex deployment does not have HTTP actions enabled."

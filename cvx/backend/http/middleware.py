@@ -13,7 +13,7 @@ import logging
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import brotli
 from starlette.datastructures import Headers
@@ -60,6 +60,8 @@ class Call:
     services: Services
     client: CallingClient | None
     request_id: str
+    goes_on: Callable[[], None]
+    """Tells that the request is getting on: `request_time_s` begins again."""
 
     async def identity(self) -> Identity:
         """Who calls: by the Authorization header, else the `adminKey` parameter. Raises 400 and 401."""
@@ -98,6 +100,32 @@ def origin_of(scope: Scope) -> Origin:
 Handler = Callable[[Call], Awaitable[Response]]
 
 
+class _Deadline:
+    """Cancels the task of a request that did not get on for too long."""
+
+    def __init__(self, task: asyncio.Task[Any], seconds: float) -> None:
+        self._task = task
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._ends = self._loop.time() + seconds
+        self._timer = self._loop.call_later(seconds, self._look)
+        self.is_over = False
+
+    def extend(self) -> None:
+        self._ends = self._loop.time() + self._seconds
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        left = self._ends - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        else:
+            self.is_over = True
+            self._task.cancel()
+
+
 class JsonResponse(Response):
     """JSON text that is already bytes."""
 
@@ -106,20 +134,20 @@ class JsonResponse(Response):
 
 async def answer(handler: Handler, request: Request, services: Services) -> Response:
     """The edge: run a handler and turn whatever happens into a response."""
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    task = asyncio.current_task()
     assert task is not None
-    too_long = loop.call_later(services.config.limits.request_time_s, task.cancel)
+    deadline = _Deadline(task, services.config.limits.request_time_s)
     try:
         client = CallingClient.parse(request.headers.get("convex-client"))
         check_supported(client)
         request_id = request.headers.get("convex-request-id") or new_request_id()
-        return await handler(Call(request, services, client, request_id))
+        return await handler(Call(request, services, client, request_id, deadline.extend))
     except CvxError as error:
         return error_response(error)
     except ClientDisconnect:
         return Response(status_code=408)
     except asyncio.CancelledError:
-        if loop.time() < too_long.when():
+        if not deadline.is_over:
             return JsonResponse(failure_body("Stopping", "The backend is stopping."), status_code=503)
         body = failure_body("RequestTimeout", "The request took too long.")
         # What else would come of its body is not worth waiting for.
@@ -128,7 +156,7 @@ async def answer(handler: Handler, request: Request, services: Services) -> Resp
         _log.exception("%s %s failed", request.method, request.url.path)
         return JsonResponse(failure_body("InternalServerError", INTERNAL_MESSAGE), status_code=500)
     finally:
-        too_long.cancel()
+        deadline.close()
 
 
 def error_response(error: CvxError) -> Response:

@@ -35,4 +35,5 @@ class Services:
     sync: SyncServices
     pushes: PushService
     files: FileStorage
+    files: FileStorage
     issuing: Issuing

@@ -4,9 +4,10 @@ Rule: no classes that manage anything. Reading through a Transaction makes the r
 push or a change of the environment re-runs exactly the queries that used what changed.
 """
 
-from cvx.backend.model import deployment, environment, modules, schemas, session_requests
+from cvx.backend.model import deployment, environment, file_records, modules, schemas, session_requests
 from cvx.backend.model.deployment import CanonicalUrls, DeploymentInfo, UdfConfig
 from cvx.backend.model.environment import EnvironmentChange
+from cvx.backend.model.file_records import FileRecord, KeptBytes
 from cvx.backend.model.modules import ModuleChanges, ModuleRow, ModuleText, NewModule
 from cvx.backend.model.schemas import DeployedIndex
 from cvx.backend.model.session_requests import RecordedAnswer
@@ -18,6 +19,8 @@ __all__ = [
     "DeployedIndex",
     "DeploymentInfo",
     "EnvironmentChange",
+    "FileRecord",
+    "KeptBytes",
     "ModuleChanges",
     "ModuleRow",
     "ModuleText",
@@ -26,6 +29,7 @@ __all__ = [
     "UdfConfig",
     "deployment",
     "environment",
+    "file_records",
     "modules",
     "schemas",
     "session_requests",

@@ -24,6 +24,7 @@ from cvx.backend.deploy import PushService
 from cvx.backend.files import open_folder_store
 from cvx.backend.functions import FileStorage, FunctionExecutor
 from cvx.backend.http import ApiApp, HttpServer, Services, SiteApp
+from cvx.backend.jobs import Scheduler
 from cvx.backend.model import SYSTEM_TABLES, DeploymentInfo
 from cvx.backend.runner import IsolatePool
 from cvx.backend.sync import SyncServices
@@ -85,6 +86,9 @@ class Backend:
             authenticator = Authenticator(config.instance_name, config.instance_secret)
             sync = SyncServices(executor, db, authenticator, self.clock, config.limits, config.redact_logs)
             self._services = Services(config, info, db, executor, authenticator, sync, pushes, files)
+            scheduler = Scheduler(db, executor, config.limits)
+            self._parts.push_async_callback(scheduler.stop)
+            await scheduler.start()
         except BaseException:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)

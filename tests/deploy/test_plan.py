@@ -9,7 +9,6 @@ import pytest
 from cvx.backend.deploy.crons import named_cron_specs
 from cvx.backend.deploy.plan import (
     IndexPlan,
-    cron_diff,
     module_diff,
     plan_indexes,
     table_outcome,
@@ -18,7 +17,6 @@ from cvx.backend.deploy.plan import (
 from cvx.backend.model import DeployedIndex
 from cvx.backend.runner import ModuleSource
 from cvx.errors import CvxError
-from cvx.protocol.push import AnalyzedModuleJson
 from cvx.protocol.schema import DatabaseIndex, Schema, SearchIndex, TableSchema, parse_schema
 
 
@@ -155,26 +153,6 @@ def test_module_diff_shows_a_changed_module_on_both_sides() -> None:
     assert (diff.added, diff.removed) == (["b.js", "d.js"], ["b.js", "c.js"])
 
 
-def crons(text: str) -> AnalyzedModuleJson:
-    return AnalyzedModuleJson(functions=[], cron_specs=named_cron_specs(text))
-
-
-def test_cron_diff() -> None:
-    old = crons(
-        '{"a":{"name":"m:f","args":[{}],"schedule":{"type":"interval","minutes":5}},'
-        '"b":{"name":"m:f","args":[{}],"schedule":{"type":"daily","hourUTC":3}},'
-        '"c":{"name":"m:f","args":[{}],"schedule":{"type":"cron","cron":"0 1 * * *"}}}'
-    )
-    new = crons(
-        '{"a":{"name":"m:f","args":[{}],"schedule":{"type":"interval","seconds":300}},'
-        '"b":{"name":"m:f","args":[{}],"schedule":{"type":"daily","hourUTC":4}},'
-        '"d":{"name":"m:f","args":[{}],"schedule":{"type":"weekly","dayOfWeek":"sunday","hourUTC":4,"minuteUTC":1}}}'
-    )
-    diff = cron_diff(old, new)
-    assert (diff.added, diff.updated, diff.deleted) == (["d"], ["b"], ["c"])
-    assert cron_diff(None, old).added == ["a", "b", "c"]
-
-
 @pytest.mark.parametrize(
     "schedule",
     [
@@ -185,6 +163,8 @@ def test_cron_diff() -> None:
         '{"type":"monthly","day":0,"hourUTC":1}',
         '{"type":"cron","cron":"* * * *"}',
         '{"type":"cron","cron":"a b c d \\u0000"}',
+        '{"type":"cron","cron":"61 * * * *"}',
+        '{"type":"cron","cron":"0 0 31 2 *"}',
         '{"type":"yearly"}',
         "null",
     ],

@@ -14,8 +14,8 @@ import msgspec
 from cvx.backend.database import Transaction
 from cvx.backend.deploy.analyze import CRONS_PATH, Analysis, check_environment, module_source
 from cvx.backend.deploy.errors import push_error, race
-from cvx.backend.deploy.plan import cron_diff, module_diff, unaffected
-from cvx.backend.model import deployment, modules
+from cvx.backend.deploy.plan import module_diff, unaffected
+from cvx.backend.model import crons, deployment, modules
 from cvx.backend.runner import ModuleSource
 from cvx.errors import CvxError
 from cvx.protocol.push import (
@@ -28,6 +28,7 @@ from cvx.protocol.push import (
     StartPushRequest,
     StartPushResponse,
 )
+from cvx.values import Timestamp
 
 # Raise it when analysis learns something: deployed modules are then looked at again by the next push.
 _ANALYSIS_VERSION = 1
@@ -132,9 +133,9 @@ def store_texts(
 
 
 def replace_modules(
-    tx: Transaction, package: CodePackage, definition: EvaluatedDefinition
+    tx: Transaction, package: CodePackage, definition: EvaluatedDefinition, now: Timestamp
 ) -> tuple[ModuleDiff, CronDiff]:
-    """Make the deployed modules those of the push; what that changes."""
+    """Make the deployed modules and crons those of the push; what that changes."""
     old = {row.path: row for row in modules.all_modules(tx)}
     for item in package.modules:
         deployed = old.get(item.path)
@@ -151,18 +152,14 @@ def replace_modules(
     for item in package.modules:
         waiting.pop(item.sha256, None)
     deployment.set_unfinished_texts(tx, waiting)
-    crons = old.get(CRONS_PATH)
-    before = (
-        None
-        if crons is None or crons.analysis is None
-        else msgspec.convert(crons.analysis, AnalyzedModuleJson)
-    )
+    declared = definition.functions.get(CRONS_PATH)
+    specs = () if declared is None else declared.cron_specs or ()
     return (
         module_diff(
             {path: row.sha256 for path, row in old.items()},
             {item.path: item.sha256 for item in package.modules},
         ),
-        cron_diff(before, definition.functions.get(CRONS_PATH)),
+        crons.replace_crons(tx, specs, now),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a push would change: indexes, tables, modules, providers, crons. A pure diff.
+"""What a push would change: indexes, tables, modules. A pure diff.
 
 An index of a table is known by its name; it is the same index when all else about it is equal, whether it is
 staged left aside. Up to two versions of one name are in the database at a time: the one in use, and the one that
@@ -18,8 +18,6 @@ from typing import Literal
 from cvx.backend.model import DeployedIndex
 from cvx.backend.runner import ModuleSource
 from cvx.protocol.push import (
-    AnalyzedModuleJson,
-    CronDiff,
     DatabaseIndexDescription,
     IndexDescription,
     IndexDiff,
@@ -146,7 +144,7 @@ def _enforced(name: str, schema: Schema | None) -> Validator:
     return schema.tables[name].validator
 
 
-# -------------------------------------------------------------------------------------------------- code, crons
+# -------------------------------------------------------------------------------------------------- code
 
 
 def unaffected(before: Mapping[str, str], after: Mapping[str, ModuleSource]) -> set[str]:
@@ -174,18 +172,3 @@ def module_diff(before: Mapping[str, str], after: Mapping[str, str]) -> ModuleDi
     added = sorted(path for path, sha256 in after.items() if before.get(path) != sha256)
     removed = sorted(path for path, sha256 in before.items() if after.get(path) != sha256)
     return ModuleDiff(added=added, removed=removed)
-
-
-def cron_diff(before: AnalyzedModuleJson | None, after: AnalyzedModuleJson | None) -> CronDiff:
-    """Identifiers of crons that come, change and go."""
-    old, new = _crons(before), _crons(after)
-    return CronDiff(
-        added=sorted(new.keys() - old.keys()),
-        updated=sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
-        deleted=sorted(old.keys() - new.keys()),
-    )
-
-
-def _crons(module: AnalyzedModuleJson | None) -> dict[str, object]:
-    specs = module.cron_specs if module is not None else None
-    return {named.identifier: named.spec for named in specs or ()}

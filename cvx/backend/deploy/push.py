@@ -255,7 +255,7 @@ class PushService:
             before[:] = [found]
             self._take_environment(tx, push, definition)
             schema_diff = activate_schema(tx, push.schema_change.schema_ids.get(""))
-            module_changes, crons = replace_modules(tx, package, definition)
+            module_changes, crons = replace_modules(tx, package, definition, self._db.clock.now_ns())
             component = ComponentDiff(
                 diff_type=DiffType(type="modify"),
                 module_diff=module_changes,

@@ -190,6 +190,7 @@ class FunctionExecutor:
         public: bool = True,
         component: str = "",
         request_id: str | None = None,
+        origin: Origin = UNKNOWN_ORIGIN,
     ) -> ActionResult:
         """Check an action's call as it will be checked, and say that actions cannot run yet."""
         if isinstance(path, str):

@@ -307,8 +307,20 @@ def _row(tx: Transaction, ref: JobRef) -> dict[str, Any] | None:
 # --------------------------------------------------------------------------------------------------- retention
 
 
+def any_finished(tx: Transaction, component: str, before_ms: float) -> bool:
+    """Whether a job of a component finished before a time and is still kept."""
+    return bool(_finished(tx, component, before_ms, 1))
+
+
 def drop_finished(tx: Transaction, component: str, before_ms: float, jobs_max: int) -> int:
     """Delete up to `jobs_max` of the jobs of a component that finished before a time; how many."""
+    rows = _finished(tx, component, before_ms, jobs_max)
+    for row in rows:
+        tx.delete(row["_id"], component=component, privileged=True)
+    return len(rows)
+
+
+def _finished(tx: Transaction, component: str, before_ms: float, jobs_max: int) -> list[dict[str, Any]]:
     query = {
         "source": {
             "type": "IndexRange",
@@ -321,7 +333,4 @@ def drop_finished(tx: Transaction, component: str, before_ms: float, jobs_max: i
         },
         "operators": [{"limit": jobs_max}],
     }
-    rows = tx.collect(query, component=component, privileged=True)
-    for row in rows:
-        tx.delete(row["_id"], component=component, privileged=True)
-    return len(rows)
+    return tx.collect(query, component=component, privileged=True)

@@ -159,12 +159,63 @@ class Limits:
     signed_claims_bytes_max: int = 16 * 1024
     dev_token_s_max: float = 30 * 86_400.0
 
+    # Actions.
+    action_time_s: float = 1_800.0  # The wall clock; "use node" actions have node_action_time_s.
+    node_action_time_s: float = 600.0
+    actions_running_max: int = 64  # The rest wait; actions that actions run do not count.
+    actions_waiting_max: int = 1_000
+    nested_actions_running_max: int = 512
+    action_operations_running_max: int = 8  # Of one action at once; the rest wait.
+    action_operations_max: int = 1_000  # Under way and waiting, of one action.
+    action_timers_max: int = 10_000
+    action_stream_window_bytes: int = 256 * 1024
+    action_stream_chunk_bytes: int = 64 * 1024
+    action_children_max: int = 4
+    actions_per_child_max: int = 16
+    action_child_life_calls: int = 20_000
+    action_child_idle_s: float = 600.0
+    action_turn_s: float = 10.0  # How long one may compute without a pause while others share its process.
+    action_heap_bytes_max: int = 512 * MIB  # Of one child, which many actions share.
+    action_data_bytes_max: int = 2048 * MIB
+    action_resident_bytes_max: int = 1024 * MIB
+    action_recycle_bytes: int = 256 * MIB
+    action_notes_bytes_max: int = 1 * MIB  # Of whose turn it is in a child (js/action_state.js).
+
     # Pushes and administration.
     user_modules_max: int = 4_096
     module_bytes_max: int = 230_000_000  # Of all modules of an app, with their source maps.
     schema_wait_s: float = 60.0
     unfinished_push_s: float = 3_600.0  # How long the texts of a push that never finishes are kept.
     log_poll_s: float = 60.0
+
+    # Imports and exports.
+    import_parts_max: int = 10_000
+    import_part_bytes_max: int = 1_024 * MIB  # A part is written to disk as it comes, never held.
+    import_uploads_max: int = 64  # Begun and not finished.
+    import_upload_s: float = 86_400.0  # How long an upload that never finishes is kept.
+    import_expiry_s: float = 7 * 86_400.0  # How long an import waits for its confirmation.
+    import_kept_s: float = 30 * 86_400.0  # How long the row of one that has ended is kept.
+    imports_running_max: int = 2  # The rest wait.
+    import_block_bytes: int = 256 * 1024
+    import_line_bytes_max: int = 24 * MIB
+    import_run_rows: int = 20_000
+    import_run_bytes: int = 8 * MIB
+    import_tables_max: int = 10_000  # In a ZIP.
+    import_zip_entries_max: int = 1_000_000
+    import_expanded_bytes_max: int = 1 << 40  # What a ZIP may unpack to.
+    import_step_s: float = 0.02  # How long the importer may keep others from writing.
+    import_step_rows: int = 1_000
+    import_step_rows_max: int = 20_000
+    import_append_rows: int = 2_000  # An append adds so many documents in one commit,
+    import_append_bytes: int = 4 * MIB
+    import_append_whole_rows: int = 8_000  # or all of them, when they are no more than this.
+    import_progress_s: float = 0.5
+    exports_kept_s: float = 14 * 86_400.0
+    exports_kept_max: int = 8
+    export_time_s: float = 3_600.0  # How long one export may hold its snapshot.
+    export_streams_max: int = 4
+    export_chunk_bytes: int = 256 * 1024
+    export_batch_rows: int = 2_000
 
     # Clients.
     socket_mutations_pending_max: int = 1_000

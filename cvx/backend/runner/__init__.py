@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from cvx.backend.runner.action_child import ActionProfile
+from cvx.backend.runner.action_pool import ActionPool
+from cvx.backend.runner.actions import (
+    ActionCall,
+    ActionHost,
+    ActionOutcome,
+    ActionRunner,
+    HeaderPairs,
+    HttpRequestHead,
+    HttpResponseHead,
+    StoredBlob,
+)
 from cvx.backend.runner.interface import (
     AnalyzedFunction,
     AnalyzedModule,
@@ -10,6 +22,7 @@ from cvx.backend.runner.interface import (
     AnalyzeRequest,
     AnalyzeResult,
     CodeBundle,
+    Environment,
     FunctionCall,
     FunctionFailure,
     FunctionKind,
@@ -29,6 +42,12 @@ from cvx.backend.runner.interface import (
 from cvx.backend.runner.pool import IsolatePool
 
 __all__ = [
+    "ActionCall",
+    "ActionHost",
+    "ActionOutcome",
+    "ActionPool",
+    "ActionProfile",
+    "ActionRunner",
     "AnalyzeFailure",
     "AnalyzeRequest",
     "AnalyzeResult",
@@ -36,17 +55,22 @@ __all__ = [
     "AnalyzedModule",
     "AnalyzedRoute",
     "CodeBundle",
+    "Environment",
     "FunctionCall",
     "FunctionFailure",
     "FunctionKind",
     "FunctionOutcome",
     "FunctionRunner",
+    "HeaderPairs",
+    "HttpRequestHead",
+    "HttpResponseHead",
     "IsolatePool",
     "LogLevel",
     "LogLine",
     "ModuleSource",
     "QueryPage",
     "SourcePosition",
+    "StoredBlob",
     "Syscall",
     "SyscallFailure",
     "SyscallHost",

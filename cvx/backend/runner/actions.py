@@ -59,7 +59,8 @@ class HttpResponseHead:
 class ActionCall:
     """One action. `args_json` is one encoded object (empty for an HTTP action, which has `request` instead).
 
-    `deadline_s` is wall-clock time. `request_id` is threaded through the npm package into the syscalls.
+    `deadline_s` is wall-clock time. `request_id` is threaded through the npm package into the syscalls. The clock and
+    the seed of the import phase are what module bodies see, as in a `FunctionCall`.
     """
 
     bundle: CodeBundle
@@ -68,6 +69,8 @@ class ActionCall:
     env: Mapping[str, str]
     request_id: str
     deadline_s: float
+    import_phase_ms: float
+    import_seed: bytes
     environment: Environment = "isolate"
     component_args: bytes | None = None
     request: HttpRequestHead | None = None

@@ -15,7 +15,7 @@ import msgspec
 
 from cvx.backend.config import Limits
 from cvx.backend.runner import messages
-from cvx.backend.runner.interface import CodeBundle
+from cvx.backend.runner.interface import CodeBundle, ModuleSource
 
 
 @dataclass
@@ -31,9 +31,15 @@ class _Numbered:
 class ChildMemory:
     """Told through `send`; mappings and bundles must not change once passed."""
 
-    def __init__(self, limits: Limits, send: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        send: Callable[[bytes], None],
+        takes: Callable[[ModuleSource], bool] = lambda module: module.environment != "node",
+    ) -> None:
         self._limits = limits
         self._send = send
+        self._takes = takes  # Which modules of a bundle the child may import.
         self._bundles: dict[str, CodeBundle] = {}
         self._closures: dict[tuple[str, str], frozenset[str]] = {}
         self._numbered = {"env": _Numbered(), "tables": _Numbered()}
@@ -63,7 +69,7 @@ class ChildMemory:
         key = bundle.key
         if key in self._bundles:
             return
-        hashes = {path: m.sha256 for path, m in bundle.modules.items() if m.environment != "node"}
+        hashes = {path: m.sha256 for path, m in bundle.modules.items() if self._takes(m)}
         self._bundles[key] = bundle
         self._send(messages.bundle_message(key, hashes))
         excess = len(self._bundles) - self._limits.runner_bundles_per_child_max

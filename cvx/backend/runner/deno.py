@@ -2,7 +2,8 @@
 
 Rule: nothing else in the backend builds Deno's arguments. A child gets no permission at all: no file, network,
 environment, process or system access, no prompt, no remote or npm module, no configuration file; code from strings
-is off. Its environment is empty but for the time zone, its working folder is the root.
+is off. Its environment is empty but for the time zone, its working folder is the root. A child that runs actions may
+use the network, and nothing else; it is told how to reach it (proxies, certificates).
 Source: reference/runtime-and-database.md §13; docs: the `deno` wheel on PyPI (`deno.find_deno_bin`).
 """
 
@@ -20,6 +21,7 @@ from cvx.backend.config import Limits
 from cvx.errors import CvxError
 
 HOST_SCRIPT: Final = Path(__file__).parent / "js" / "host.js"
+ACTION_SCRIPT: Final = Path(__file__).parent / "js" / "action_host.js"
 _MIB: Final = 1 << 20
 
 
@@ -77,10 +79,65 @@ def start_child(deno_path: Path, limits: Limits, *, open_realm: bool = False) ->
         },
         start_new_session=True,  # A Ctrl-C in the terminal is for us to answer, not for the child.
     )
-    _limit(child.pid, resource.RLIMIT_CORE, 0)
-    # V8's own limit knows nothing of array buffers; for what exceeds this, code gets a RangeError.
-    _limit(child.pid, resource.RLIMIT_DATA, limits.runner_data_bytes_max)
+    limit_child(child.pid, limits.runner_data_bytes_max)  # Code that asks for more gets a RangeError.
     return child
+
+
+_NETWORK_VARIABLES: Final = (
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "DENO_CERT",
+    "DENO_TLS_CA_STORE", "SSL_CERT_FILE",
+)  # fmt: skip
+
+
+def action_arguments(deno_path: Path, limits: Limits, *, open_realm: bool = False) -> list[str]:
+    """The command line of a child that runs actions."""
+    heap_mb = limits.action_heap_bytes_max // _MIB
+    arguments = [
+        str(deno_path),
+        "run",
+        "--quiet",
+        "--no-prompt",
+        "--no-remote",
+        "--no-npm",
+        "--no-config",
+        "--no-lock",
+        "--no-code-cache",
+        "--allow-net",
+        f"--v8-flags=--disallow-code-generation-from-strings,--no-compilation-cache,--max-old-space-size={heap_mb}",
+        str(ACTION_SCRIPT),
+    ]
+    return [*arguments, "--open-realm"] if open_realm else arguments
+
+
+def start_action_child(
+    deno_path: Path, limits: Limits, stderr: int, *, open_realm: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start one. Its stdin and stdout are pipes of ours, `stderr` is a file of the caller."""
+    child = subprocess.Popen(
+        action_arguments(deno_path, limits, open_realm=open_realm),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        bufsize=0,
+        cwd="/",
+        env={
+            "TZ": "UTC",
+            "NO_COLOR": "1",
+            "DENO_NO_UPDATE_CHECK": "1",
+            "DENO_DIR": "/dev/null/none",
+            "LANG": "C.UTF-8",
+            **{name: os.environ[name] for name in _NETWORK_VARIABLES if name in os.environ},
+        },
+        start_new_session=True,
+    )
+    limit_child(child.pid, limits.action_data_bytes_max)
+    return child
+
+
+def limit_child(pid: int, data_bytes_max: int) -> None:
+    """No core dumps, and so much writable memory: V8's own limit knows nothing of array buffers."""
+    _limit(pid, resource.RLIMIT_CORE, 0)
+    _limit(pid, resource.RLIMIT_DATA, data_bytes_max)
 
 
 def lend_cpu_time(pid: int, used_s: float, more_s: float) -> None:

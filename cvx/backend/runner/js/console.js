@@ -179,7 +179,7 @@ function fit(texts) {
 function addLine(level, args, ...ownTexts) {
   const execution = currentExecution();
   if (!execution) return;
-  const lines = (execution.lines ??= []);
+  const lines = (execution.lines ??= []); // An action's has only `length` and `push`: it sends them at once.
   if (lines.length >= LINES_MAX) return;
   const now = RealDate.now();
   if (lines.length === LINES_MAX - 1) {

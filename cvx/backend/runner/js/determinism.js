@@ -9,6 +9,8 @@ import { currentExecution, PHASE_IMPORT } from "./state.js";
 
 const RealDate = Date;
 const realNow = performance.now.bind(performance);
+const realRandom = Math.random;
+const fillReally = crypto.getRandomValues.bind(crypto);
 const realSubtle = crypto.subtle;
 
 /** The error for something that only actions may do. `code` such as NoFetchInQueriesOrMutations. */
@@ -27,6 +29,7 @@ export function executionNow() {
   const execution = currentExecution();
   if (!execution) return 0;
   if (execution.phase === PHASE_IMPORT) return execution.importNow;
+  if (execution.kind === "action") return RealDate.now();
   execution.observedTime = true;
   return execution.now;
 }
@@ -135,7 +138,14 @@ function stream(what) {
   return (execution.random ??= new ChaCha(execution.seed));
 }
 
+/** Actions have a live clock and real randomness once their modules are there. */
+function isRunningAction() {
+  const execution = currentExecution();
+  return execution?.kind === "action" && execution.phase !== PHASE_IMPORT;
+}
+
 function random() {
+  if (isRunningAction()) return realRandom();
   const source = stream("Math.random");
   return ((source.word() >>> 5) * 67108864 + (source.word() >>> 6)) / 9007199254740992;
 }
@@ -155,6 +165,7 @@ function fillRandom(array, what) {
   if (array.byteLength > 65536) {
     throw new DOMException("At most 65536 bytes of randomness can be asked for at once", "QuotaExceededError");
   }
+  if (isRunningAction()) return fillReally(array);
   const source = stream(what);
   const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
   for (let i = 0; i < bytes.length; i += 4) {
@@ -209,7 +220,7 @@ function makeCrypto() {
     const original = realSubtle[operation].bind(realSubtle);
     const method = {
       async [operation](...args) {
-        if (needsRandomness(operation, args[0])) {
+        if (needsRandomness(operation, args[0]) && !isRunningAction()) {
           throw refusal(`crypto.subtle.${operation} with a random number generator`, "NoCryptoRngInQueriesOrMutations");
         }
         return await original(...args);

@@ -124,7 +124,7 @@ export function forgetBundle(key) {
   for (const id of modules.keys()) if (!used.has(id)) modules.delete(id);
 }
 
-function resolve(specifier, importer) {
+export function resolve(specifier, importer) {
   if (!specifier.startsWith("./") && !specifier.startsWith("../") && !specifier.startsWith("convex:/")) {
     throw new ModuleError(`Can't import '${specifier}' from ${importer}: only modules of this push can be imported`);
   }
@@ -261,7 +261,7 @@ function liveScope(live, instances) {
   return Object.freeze(scope);
 }
 
-function instantiateFast({ plan }) {
+function instantiateFast({ plan }, loader) {
   const instances = new Array(plan.length);
   const shared = new Array(plan.length);
   for (let i = 0; i < plan.length; i++) {
@@ -271,7 +271,13 @@ function instantiateFast({ plan }) {
       shared[i] = true;
       continue;
     }
-    const values = [dynamicImport];
+    const known = loader?.instances.get(module);
+    if (known !== undefined) {
+      instances[i] = known;
+      shared[i] = known === module.shared;
+      continue;
+    }
+    const values = [loader === null || module.stateless ? dynamicImport : loader.importer(module.path)];
     let onlyShared = live.length === 0;
     if (!onlyShared) values.push(liveScope(live, instances));
     for (let j = 0; j < sources.length; j++) {
@@ -284,6 +290,7 @@ function instantiateFast({ plan }) {
       module.shared = sharing && onlyShared && module.stateless && freezeDeep(instances[i]) ? instances[i] : null;
       shared[i] = module.shared !== null;
     }
+    loader?.instances.set(module, instances[i]);
   }
   const last = plan.length - 1;
   return namespaceOf(plan[last].module, instances[last]);
@@ -344,14 +351,21 @@ export function moduleRecordsMade() {
   return recordsMade;
 }
 
-function instantiateRecords(closure) {
+function instantiateRecords(closure, loader) {
+  const made = new Set();
   const records = closure.order.map(({ module }) => {
+    const known = loader?.records.get(module);
+    if (known !== undefined) return known;
     recordsMade++;
-    return new vm.SourceTextModule(module.source, {
-      identifier: `convex:/${module.path}`, importModuleDynamically: refuseDynamicImport,
-    });
+    const importModuleDynamically = loader === null ? refuseDynamicImport : loader.importer(module.path);
+    const record = new vm.SourceTextModule(module.source, { identifier: `convex:/${module.path}`, importModuleDynamically });
+    loader?.records.set(module, record);
+    made.add(record);
+    return record;
   });
-  closure.order.forEach((node, i) => records[i].linkRequests(node.nodes.map((dependency) => records[dependency.at])));
+  closure.order.forEach((node, i) => {
+    if (made.has(records[i])) records[i].linkRequests(node.nodes.map((dependency) => records[dependency.at]));
+  });
   const entry = records[records.length - 1];
   try {
     entry.instantiate();
@@ -366,9 +380,12 @@ function instantiateRecords(closure) {
   return entry.namespace;
 }
 
-/** Evaluate a closure afresh and give the entry's exports. Throws what user code throws. */
-export function instantiate(closure) {
-  return closure.fast ? instantiateFast(closure) : instantiateRecords(closure);
+/**
+ * Evaluate a closure and give the entry's exports. Throws what user code throws. Everything is evaluated afresh, but for
+ * what `loader` holds: the modules that an action, which may import dynamically, has already.
+ */
+export function instantiate(closure, loader = null) {
+  return closure.fast ? instantiateFast(closure, loader) : instantiateRecords(closure, loader);
 }
 
 export function moduleIn(bundleKey, path) {

@@ -98,15 +98,25 @@ const timers = {
   },
 };
 
-function tameWebParts() {
-  for (const type of [Request, Response]) {
-    type.prototype.formData = async function formData() {
-      throw refusal("formData parsing", "NoFormDataInQueriesOrMutations");
+/** What queries and mutations have in place of what only actions may do. */
+const deterministicWorld = {
+  functions: timers,
+  tame() {
+    for (const type of [Request, Response]) {
+      type.prototype.formData = async function formData() {
+        throw refusal("formData parsing", "NoFormDataInQueriesOrMutations");
+      };
+    }
+    AbortSignal.timeout = function timeout() {
+      throw refusal("AbortSignal.timeout", "NoSetTimeoutInQueriesOrMutations");
     };
-  }
-  AbortSignal.timeout = function timeout() {
-    throw refusal("AbortSignal.timeout", "NoSetTimeoutInQueriesOrMutations");
-  };
+  },
+  makeConvex,
+  // Deno itself calls this when the process ends or the host fails; functions see nothing there.
+  dispatchEvent: { get: () => (currentExecution() ? undefined : () => true) },
+};
+
+function tameWebParts() {
   delete Atomics.wait;
   delete Atomics.waitAsync;
   delete Atomics.pause;
@@ -199,10 +209,11 @@ function globalsBehind() {
 }
 
 /** Remove everything but what user code may see, and put ours in its place. */
-function installGlobals() {
+function installGlobals(world) {
   const kept = new Map();
   for (const name of WEB) kept.set(name, globalThis[name]);
   const parts = makeDeterminism();
+  world.tame();
   tameWebParts();
   const language = new Map(LANGUAGE.map((name) => [name, globalThis[name]]));
   language.delete("Date");
@@ -212,7 +223,7 @@ function installGlobals() {
     if (!LANGUAGE.includes(key)) delete globalThis[key];
   }
   const { performanceParts, cryptoParts } = parts;
-  const values = { ...Object.fromEntries(kept), ...timers, AsyncLocalStorage, AsyncResource };
+  const values = { ...Object.fromEntries(kept), ...world.functions, AsyncLocalStorage, AsyncResource };
   values.Date = parts.Date;
   values.WeakRef = StrongRef;
   values.FinalizationRegistry = IdleRegistry;
@@ -223,16 +234,13 @@ function installGlobals() {
   }
   for (const [name, value] of Object.entries(values)) installReplaceable(name, value);
   installReplaceable("self", globalThis);
-  const convex = makeConvex();
+  const convex = world.makeConvex();
   define(globalThis, "Convex", { value: convex, writable: false, ...hidden });
   installPerExecution("console", makeConsole);
   installPerExecution("process", makeProcess);
   installPerExecution("crypto", cryptoParts.create);
   installPerExecution("performance", performanceParts.create);
-  // Deno itself calls this when the process ends or the host fails; functions see nothing there.
-  define(globalThis, "dispatchEvent", {
-    get: () => (currentExecution() ? undefined : () => true), set() {}, ...hidden,
-  });
+  define(globalThis, "dispatchEvent", { ...world.dispatchEvent, set() {}, ...hidden });
   for (const prototype of [BigInt, Map, Set, Error, RegExp, Symbol].map((type) => type.prototype)) {
     patchable(prototype, "toJSON");
   }
@@ -340,11 +348,12 @@ function freezeError() {
 }
 
 /**
- * Take over the global object. With `hardened`, freeze what is shared.
+ * Take over the global object. With `hardened`, freeze what is shared. `world` is what functions have beside the
+ * language: see `deterministicWorld`, and action_globals.js for actions.
  * @returns {Set<object>} every shared object.
  */
-export function takeOver(hardened) {
-  const roots = installGlobals();
+export function takeOver(hardened, world = deterministicWorld) {
+  const roots = installGlobals(world);
   const shared = reachable([...roots, ...hiddenIntrinsics()]);
   if (!hardened) return shared;
   for (const object of shared) if (isPrototype(object) || HOT.has(object)) repairOverrides(object);

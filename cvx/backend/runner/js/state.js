@@ -22,7 +22,7 @@ export const PHASE_OVER = 2;
 export class Execution {
   constructor(id, kind) {
     this.id = id;
-    this.kind = kind; // "query", "mutation" or "analyze"
+    this.kind = kind; // "query", "mutation", "analyze" or "action"
     this.phase = PHASE_IMPORT;
     this.bundle = null;
     this.path = "";
@@ -72,6 +72,23 @@ export class Execution {
 }
 
 const emptyContext = core.getAsyncContext();
+
+/** Run a step in the context of an execution that shares the event loop with others: an action. */
+export function within(execution, step) {
+  const before = core.getAsyncContext();
+  if (execution.asyncContext === null) {
+    core.setAsyncContext(emptyContext);
+    context.enter(execution);
+    execution.asyncContext = core.getAsyncContext();
+  } else {
+    core.setAsyncContext(execution.asyncContext);
+  }
+  try {
+    return step(execution);
+  } finally {
+    core.setAsyncContext(before);
+  }
+}
 
 /** Make `execution` the one that is running; pairs with `leave`. */
 export function enter(execution) {

@@ -362,12 +362,13 @@ export function settleBatch(execution) {
 
 // ---- the global
 
-function withCode(error, code) {
+export function withCode(error, code) {
   Object.defineProperty(error, "code", { value: code, configurable: true, writable: true });
   return error;
 }
 
-function running(op) {
+/** The execution that calls. Throws while it may not. */
+export function running(op) {
   const execution = currentExecution();
   if (!execution || execution.phase === PHASE_OVER) throw new Error("No function is running");
   if (typeof op !== "string") throw withCode(new TypeError("Invalid argument `op`: expected a string"), "SyscallOpNotString");
@@ -378,7 +379,7 @@ function running(op) {
   return execution;
 }
 
-function parseArgs(op, args) {
+export function parseArgs(op, args) {
   try {
     return JSON.parse(args);
   } catch {
@@ -410,7 +411,7 @@ function syscall(op, args) {
   }
 }
 
-function componentArgument(execution, { name }) {
+export function componentArgument(execution, { name }) {
   if (execution.componentArgs === null) {
     throw withCode(new Error("NoComponentArgs: component arguments exist only inside components"), "NoComponentArgs");
   }

@@ -1,0 +1,309 @@
+"""Children that run actions, started when the first action comes.
+
+Actions go to the first child that has a place and is not stuck; another is started only when none has, so that a
+backend that runs few actions has one child, and one that runs none has none. A child that has been idle for long is ended.
+So many run at once and the rest wait; an action that another action runs does not wait, since its caller has a place.
+
+When a child dies, the action whose turn it was is blamed (js/action_state.js); the others failed through no fault of
+theirs, and are told so. Nothing is run again, but for one case: an action that fails because it tried to change what
+actions share (a patched prototype), before it did anything that could be noticed, is run in a child of its own.
+
+Source: reference/runtime-and-database.md §1.4, §3.3; docs/adr/0009.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from pathlib import Path
+from time import monotonic
+
+from cvx.backend.config import Limits
+from cvx.backend.runner import deno
+from cvx.backend.runner.action_child import ActionChild, ActionLost, ActionProfile, inside_action
+from cvx.backend.runner.actions import ActionCall, ActionHost, ActionOutcome
+from cvx.backend.runner.interface import FunctionFailure
+from cvx.errors import CvxError
+from cvx.values import FunctionPath
+
+_WATCH_EVERY_S = 0.1
+_STUCK_AFTER_S = 0.05
+
+
+def isolate_profile(limits: Limits, deno_path: Path) -> ActionProfile:
+    """Actions of the default runtime."""
+    return ActionProfile(
+        environment="isolate",
+        start=lambda stderr, open_realm: deno.start_action_child(
+            deno_path, limits, stderr, open_realm=open_realm
+        ),
+        takes=lambda module: module.environment != "node",
+        children_max=limits.action_children_max,
+        calls_per_child_max=limits.actions_per_child_max,
+    )
+
+
+class ActionPool:
+    """An ActionRunner over children of one profile. `close` leaves no process behind."""
+
+    def __init__(self, limits: Limits, profile: ActionProfile | None = None) -> None:
+        self._limits = limits
+        self._profile = profile
+        self._children: list[ActionChild] = []
+        self._apart: list[ActionChild] = []  # With an open realm, one action at a time.
+        self._starting: asyncio.Task[ActionChild] | None = None
+        self._closings: set[asyncio.Task[None]] = set()
+        self._running = 0
+        self._nested = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._needs_open_realm: OrderedDict[tuple[str, FunctionPath], None] = OrderedDict()
+        self._watcher: asyncio.Task[None] | None = None
+        self._closing = False
+
+    @property
+    def children(self) -> int:
+        """How many processes there are."""
+        return len(self._children) + len(self._apart)
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Nothing is started before the first action."""
+        if self._profile is None:
+            self._profile = isolate_profile(self._limits, deno.find_deno())
+
+    async def close(self) -> None:
+        """End every child and wait until they are gone. Actions under way fail as "unavailable"."""
+        self._closing = True
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        if self._watcher is not None:
+            self._watcher.cancel()
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(_stopping())
+        children = [*self._children, *self._apart]
+        await asyncio.gather(*(child.close() for child in children), *self._closings, return_exceptions=True)
+        self._children.clear()
+        self._apart.clear()
+
+    async def _watch(self) -> None:
+        while self._children or self._apart:
+            await asyncio.sleep(_WATCH_EVERY_S)
+            now = monotonic()
+            for child in [*self._children, *self._apart]:
+                if child.running or child.silent_s(now) > 0:
+                    child.watch(now)
+                elif not child.reserved and now - child.idle_since > self._limits.action_child_idle_s:
+                    self._end(child)
+        self._watcher = None
+
+    def _end(self, child: ActionChild) -> None:
+        """Let a child go that has nothing to do."""
+        child.retiring = True
+        for group in (self._children, self._apart):
+            if child in group:
+                group.remove(child)
+        task = asyncio.get_running_loop().create_task(child.close())
+        self._closings.add(task)
+        task.add_done_callback(self._closings.discard)
+
+    # ---- who may run
+
+    async def _admit(self, nested: bool) -> None:
+        limits = self._limits
+        if self._closing:
+            raise _stopping()
+        if nested:
+            if self._nested >= limits.nested_actions_running_max:
+                raise _too_many("Too many actions that actions started are running.")
+            self._nested += 1
+            return
+        if self._running < limits.actions_running_max:
+            self._running += 1
+            return
+        if len(self._waiting) >= limits.actions_waiting_max:
+            raise _too_many("Too many actions are waiting to run.")
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter  # Whoever wakes it hands over a place.
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._leave(nested=False)
+            elif waiter in self._waiting:
+                self._waiting.remove(waiter)
+            raise
+
+    def _leave(self, nested: bool) -> None:
+        if nested:
+            self._nested -= 1
+            return
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self._running -= 1
+
+    # ---- choosing a child
+
+    async def _checkout(self) -> ActionChild:
+        assert self._profile is not None, "start() comes first"
+        while True:
+            if self._closing:
+                raise _stopping()
+            now = monotonic()
+            alive = [child for child in self._children if not child.dead and not child.retiring]
+            free = [child for child in alive if child.silent_s(now) < _STUCK_AFTER_S]
+            for child in free:
+                if child.reserved < self._profile.calls_per_child_max:
+                    child.reserved += 1
+                    return child
+            if len(alive) < self._profile.children_max + (0 if free else 1):
+                await self._start_one()
+                continue
+            child = min(free or alive, key=lambda each: each.reserved)
+            child.reserved += 1
+            return child
+
+    async def _start_one(self) -> None:
+        """Start another child; all who need one wait for the same."""
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_task(self._new_child())
+        starting = self._starting
+        try:
+            child = await asyncio.shield(starting)
+        finally:
+            if starting.done() and self._starting is starting:
+                self._starting = None
+        if child not in self._children and not child.dead:
+            self._children.append(child)
+            self._watch_from_now_on()
+
+    async def _new_child(self, *, open_realm: bool = False) -> ActionChild:
+        assert self._profile is not None
+        child = ActionChild(self._profile, self._limits, open_realm=open_realm)
+        await child.start()
+        return child
+
+    def _watch_from_now_on(self) -> None:
+        if self._watcher is None and not self._closing:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    def _give_back(self, child: ActionChild) -> None:
+        child.reserved -= 1
+        if child.dead:
+            if child in self._children:
+                self._children.remove(child)
+        elif not child.retiring and self._is_worn(child):
+            child.retiring = True
+        if child.retiring and not child.reserved and not child.dead and not self._closing:
+            self._end(child)
+
+    def _is_worn(self, child: ActionChild) -> bool:
+        limits = self._limits
+        return (
+            child.started_calls >= limits.action_child_life_calls
+            or child.memory_bytes > limits.action_recycle_bytes
+            or child.module_records > limits.action_child_life_calls
+        )
+
+    # ---- running
+
+    async def run_action(self, call: ActionCall, host: ActionHost) -> ActionOutcome:
+        """See ActionRunner.run_action."""
+        nested = inside_action.get()
+        await self._admit(nested)
+        try:
+            return await self._run(call, host)
+        finally:
+            self._leave(nested)
+
+    async def _run(self, call: ActionCall, host: ActionHost) -> ActionOutcome:
+        assert self._profile is not None, "start() comes first"
+        needs = (call.bundle.key, call.path)
+        if needs in self._needs_open_realm:
+            return await self._run_apart(call, host)
+        child = await self._checkout()
+        try:
+            outcome, touched = await child.run(call, host)
+        except ActionLost as lost:
+            if self._closing:
+                raise _stopping() from None
+            return self._verdict(lost, call)
+        finally:
+            self._give_back(child)
+        if touched and self._profile.has_open_realm:
+            self._needs_open_realm[needs] = None
+            if len(self._needs_open_realm) > self._limits.runner_open_realm_functions_max:
+                self._needs_open_realm.popitem(last=False)
+            if touched == 1:
+                return await self._run_apart(call, host)
+        return outcome
+
+    async def _run_apart(self, call: ActionCall, host: ActionHost) -> ActionOutcome:
+        """Run it in a child with an open realm, which has no other action."""
+        child = next((c for c in self._apart if not c.reserved and not c.dead and not c.retiring), None)
+        if child is None:
+            child = await self._new_child(open_realm=True)
+            self._apart.append(child)
+            self._watch_from_now_on()
+        child.reserved += 1
+        try:
+            return (await child.run(call, host))[0]
+        except ActionLost as lost:
+            if self._closing:
+                raise _stopping() from None
+            return self._verdict(lost, call)
+        finally:
+            child.reserved -= 1
+            spare = [c for c in self._apart if not c.reserved and c is not child]
+            if child.dead or spare or self._is_worn(child):
+                self._end(child)
+
+    def _verdict(self, lost: ActionLost, call: ActionCall) -> ActionOutcome:
+        limits = self._limits
+        if lost.blamed and lost.cause == "timeout":
+            message = (
+                f"Function execution timed out (maximum duration: {limits.action_turn_s:g}s without a pause, "
+                "while other actions wait)"
+            )
+            return _failed(message, "timeout")
+        if lost.blamed and lost.cause == "memory":
+            most = limits.action_heap_bytes_max >> 20
+            message = f"JavaScript execution ran out of memory (maximum memory usage: {most} MB)"
+            return _failed(message, "memory")
+        if lost.blamed:
+            return _failed("The process that ran this action crashed", "crash")
+        return _failed(
+            "Transient error while executing action: the process that ran it was ended by another action. "
+            "It was not run again, since it may have had effects already.",
+            "crash",
+        )
+
+
+def _failed(message: str, kind: str) -> ActionOutcome:
+    return ActionOutcome(None, FunctionFailure(message, kind=kind))  # type: ignore[arg-type]
+
+
+def _too_many(message: str) -> CvxError:
+    return CvxError(
+        "TooManyConcurrentRequests",
+        message,
+        kind="overloaded",
+        hint="Try again in a moment.",
+        retry_when="time",
+    )
+
+
+def _stopping() -> CvxError:
+    return CvxError(
+        "BackendStopping",
+        "The backend is stopping.",
+        kind="unavailable",
+        hint="Try again when it is back.",
+        retry_when="time",
+    )

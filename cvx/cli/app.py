@@ -93,6 +93,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "deployment": CommandEntry("deployment", "List and show deployments."),
     "backend": CommandEntry("backend", "Run the backend itself, or see what runs here."),
     "config": CommandEntry("config", "Show the settings in force and where they come from."),
+    "doctor": CommandEntry("doctor", "Look for what is wrong here, each with its fix."),
     "help": CommandEntry("help", "Help on a command or a topic (exit-codes)."),
 }
 

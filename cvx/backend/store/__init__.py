@@ -8,6 +8,7 @@ from cvx.backend.store.bulk import (
     read_entries,
     write_bulk,
 )
+from cvx.backend.store.examine import FolderReport, examine_folder
 from cvx.backend.store.interface import (
     CommitRecord,
     EntryChange,
@@ -48,6 +49,7 @@ __all__ = [
     "CommitRecord",
     "EntryChange",
     "FatalCallback",
+    "FolderReport",
     "LogEntry",
     "RecentText",
     "Revision",
@@ -60,6 +62,7 @@ __all__ = [
     "TextStatistics",
     "Vector",
     "VectorChange",
+    "examine_folder",
     "occurrences",
     "open_store",
     "read_documents",

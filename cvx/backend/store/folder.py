@@ -61,6 +61,33 @@ class FolderLock:
             self._fd = -1
 
 
+def lock_holder(folder: Path) -> str | None:
+    """The process that holds a folder's lock, as it named itself; None when nobody does. Takes nothing."""
+    try:
+        fd = os.open(folder / "lock", os.O_RDWR | _BINARY)
+    except OSError:
+        return None
+    try:
+        _lock(fd)
+    except OSError:
+        return _read_at(fd, 1).decode(errors="replace").strip() or "another process"
+    finally:
+        os.close(fd)
+    return None
+
+
+def read_high_water(folder: Path) -> HighWater | None:
+    """A folder's note without opening it for writing; None when there is none or it is torn."""
+    try:
+        fd = os.open(folder / "high-water", os.O_RDONLY | _BINARY)
+    except OSError:
+        return None
+    try:
+        return _high_water(_read_at(fd, 0))
+    finally:
+        os.close(fd)
+
+
 def _read_at(fd: int, position: int) -> bytes:
     os.lseek(fd, position, os.SEEK_SET)
     return os.read(fd, 256)
@@ -87,6 +114,14 @@ class HighWater:
     clean: bool
 
 
+def _high_water(raw: bytes) -> HighWater | None:
+    size = _MARK.size
+    if len(raw) < size + 4 or zlib.crc32(raw[:size]) != int.from_bytes(raw[size : size + 4], "little"):
+        return None
+    magic, ts, clean = _MARK.unpack(raw[:size])
+    return HighWater(ts, bool(clean)) if magic == _MAGIC else None
+
+
 class HighWaterFile:
     """`<folder>/high-water`, open for rewriting in place."""
 
@@ -96,12 +131,7 @@ class HighWaterFile:
 
     def read(self) -> HighWater | None:
         """The note, or None when there is none (a new folder, or one restored without it)."""
-        raw = _read_at(self._fd, 0)
-        size = _MARK.size
-        if len(raw) < size + 4 or zlib.crc32(raw[:size]) != int.from_bytes(raw[size : size + 4], "little"):
-            return None
-        magic, ts, clean = _MARK.unpack(raw[:size])
-        return HighWater(ts, bool(clean)) if magic == _MAGIC else None
+        return _high_water(_read_at(self._fd, 0))
 
     def write(self, ts: int, *, clean: bool = False) -> None:
         """Replace the note. A kill in between leaves the old or the new one: it is a single small write."""

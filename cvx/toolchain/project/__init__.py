@@ -57,6 +57,7 @@ from cvx.toolchain.project.project import (
     load_project,
 )
 from cvx.toolchain.project.scaffold import (
+    CONVEX_VERSION,
     ScaffoldReport,
     Template,
     add_to_app,
@@ -68,6 +69,7 @@ from cvx.toolchain.project.scaffold import (
 )
 
 __all__ = [
+    "CONVEX_VERSION",
     "DEFAULT_NAME",
     "ENV_LOCAL",
     "GENERATED_DIR",

@@ -172,6 +172,13 @@ class LocalState:
 
     def running(self) -> RunningBackend | None:
         """The backend that runs here, or None; a stale note (dead or recycled pid) is removed."""
+        running = self.running_now()
+        if running is None:
+            self.note_stopped()
+        return running
+
+    def running_now(self) -> RunningBackend | None:
+        """The backend that runs here, or None; changes nothing."""
         data = _read_bytes(self._running_file)
         if data is None:
             return None
@@ -181,7 +188,6 @@ class LocalState:
             noted = None  # Torn by a crash: as good as absent.
         start = process_start(noted.pid) if noted else None
         if noted is None or start is None or (noted.started is not None and start != noted.started):
-            self.note_stopped()
             return None
         return RunningBackend(noted.pid, noted.cloud_port, noted.site_port, noted.limits)
 

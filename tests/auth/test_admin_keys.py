@@ -180,7 +180,11 @@ def test_impersonation() -> None:
         (f"Convex {KEY}:{base64.b64encode(b'{}').decode()}", "HeaderParseFailure", "bad_request"),
         (f"Convex {KEY[:-4]}", "BadAdminKey", "unauthenticated"),
         ("Convex other|00", "BadAdminKey", "unauthenticated"),
-        ("Bearer eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIiwiaXNzIjoieCJ9.c2ln", "NoAuthProvider", "unauthenticated"),
+        (
+            "Bearer eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIiwiaXNzIjoieCJ9.c2ln",
+            "NoAuthProvider",
+            "unauthenticated",
+        ),
         ("Bearer nonsense", "InvalidAuthHeader", "unauthenticated"),
     ],
 )

@@ -16,18 +16,22 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
-from cvx.backend.auth import Authenticator, UploadTokens
+from cvx.backend.auth import Authenticator, DevIssuer, TokenSigner, UploadTokens, UserTokenChecks
 from cvx.backend.config import BackendConfig
 from cvx.backend.database import Database
 from cvx.backend.deploy import PushService
 from cvx.backend.files import open_folder_store
-from cvx.backend.functions import FileStorage, FunctionExecutor
-from cvx.backend.http import ApiApp, HttpServer, Services, SiteApp
+from cvx.backend.functions import FileStorage, FunctionExecutor, TrustedProviders
+from cvx.backend.http import ApiApp, HttpServer, Issuing, Services, SiteApp, own_transport
 from cvx.backend.jobs import Scheduler
 from cvx.backend.model import SYSTEM_TABLES, DeploymentInfo
 from cvx.backend.runner import IsolatePool
 from cvx.backend.sync import SyncServices
+
+if TYPE_CHECKING:
+    from httpx import AsyncBaseTransport
 
 _log = logging.getLogger("cvx.backend")
 
@@ -78,14 +82,23 @@ class Backend:
             )
             self._parts.push_async_callback(files.close)
             files.start()
+            signer = TokenSigner(config.instance_secret)
             executor = FunctionExecutor(
-                db, runner, info, config.limits, files=files, redacted=config.redact_logs
+                db, runner, info, config.limits, files=files, redacted=config.redact_logs, signer=signer
             )
             self._parts.callback(executor.close)
             pushes = PushService(db, runner, info, config.limits, executor.deployed)
-            authenticator = Authenticator(config.instance_name, config.instance_secret)
+            dev_issuer = DevIssuer(config.instance_secret) if config.dev_issuer else None
+            trusted = TrustedProviders(db, info, dev_issuer)
+            self._parts.callback(trusted.close)
+            tokens = UserTokenChecks(
+                config.limits, trusted.providers, lambda: self.clock.now_ns() / 1e9, self._own_transport
+            )
+            self._parts.push_async_callback(tokens.close)
+            authenticator = Authenticator(config.instance_name, config.instance_secret, tokens)
+            issuing = Issuing(signer, dev_issuer, trusted.urls)
             sync = SyncServices(executor, db, authenticator, self.clock, config.limits, config.redact_logs)
-            self._services = Services(config, info, db, executor, authenticator, sync, pushes, files)
+            self._services = Services(config, info, db, executor, authenticator, sync, pushes, files, issuing)
             scheduler = Scheduler(db, executor, config.limits)
             self._parts.push_async_callback(scheduler.stop)
             await scheduler.start()
@@ -94,6 +107,13 @@ class Backend:
             await asyncio.gather(starting, return_exceptions=True)
             await self.stop()
             raise
+
+    def _own_transport(self, url: str) -> AsyncBaseTransport | None:
+        """The way to an address that this deployment itself answers: inside the process."""
+        services = self._services
+        if services is None:
+            return None
+        return own_transport(url, services.issuing.urls(), services.deployment, self.asgi, self.site_asgi)
 
     async def stop(self) -> None:
         """End everything that was started, last first. May be called twice."""

@@ -15,7 +15,7 @@ import pytest
 from cvx.backend.auth import DevIssuer, Provider, TokenSigner, User, UserTokenChecks, provider_of
 from cvx.backend.config import Limits
 from cvx.errors import CvxError
-from tests.auth.issuer import Answer, Issuer, new_key, shared_secret, signed
+from tests.auth.issuer import Answer, Issuer, new_key, signed, signed_with_secret
 
 T = TypeVar("T")
 LIMITS = replace(Limits(), auth_fetch_s=2.0, auth_retry_s=0.0, auth_refetch_s=0.0)
@@ -266,8 +266,8 @@ def test_algorithms_are_the_providers_choice(issuer: Issuer) -> None:
     pem = issuer.keys["first"].as_pem(private=False)
     n = issuer.keys["first"].as_dict(private=False)["n"]
     confused = [
-        signed({"alg": "HS256", "kid": "first"}, claims, shared_secret(pem)),
-        signed({"alg": "HS256", "kid": "first"}, claims, shared_secret(n.encode())),
+        signed_with_secret({"alg": "HS256", "kid": "first"}, claims, pem),
+        signed_with_secret({"alg": "HS256", "kid": "first"}, claims, n.encode()),
         signed({"alg": "PS256", "kid": "first"}, claims, issuer.keys["first"]),
         signed({"alg": "RS512", "kid": "first"}, claims, issuer.keys["first"]),
         _unsigned({"alg": "none"}, claims) + "AA",

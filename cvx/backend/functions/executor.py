@@ -17,7 +17,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 
-from cvx.backend.auth import Admin, Identity, read_only_key
+from cvx.backend.auth import Admin, Identity, TokenSigner, new_instance_secret, read_only_key
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, Snapshot
 from cvx.backend.functions import system_cli  # noqa: F401 (its functions register themselves)
@@ -66,7 +66,9 @@ class FunctionExecutor:
         *,
         files: FileStorage,
         redacted: bool = False,
+        signer: TokenSigner | None = None,
     ) -> None:
+        """Without a `signer`, functions sign tokens with a key of this process alone."""
         self._db = db
         self._limits = limits
         self.log = FunctionLog(limits.function_log_entries_max, limits.function_log_bytes_max, time.time)
@@ -82,6 +84,7 @@ class FunctionExecutor:
             environment=self._environment.at,
             deployment=deployment,
             files=files,
+            signer=signer or TokenSigner(new_instance_secret()),
         )
         self._execution = Execution(self._services, self.log, redacted=redacted)
         self._queries = QueryRunner(self._execution, self.cache)

@@ -22,6 +22,7 @@ from cvx.backend.database import QueryStream
 from cvx.backend.functions import storage_syscalls
 from cvx.backend.functions.calls import Call, NestedLines
 from cvx.backend.functions.checks import decode_syscall
+from cvx.backend.functions.jwt_signing import sign_jwt
 from cvx.backend.functions.module_loader import LoadedFunction
 from cvx.backend.functions.nested import NestedFailure, run_nested
 from cvx.backend.functions.scheduling import cancel_in_mutation, handle_in_transaction, schedule_in_mutation
@@ -447,7 +448,7 @@ SYSCALLS: dict[str, Handler] = {
     "1.0/createFunctionHandle": handle_in_transaction,
     "1.0/schedule": schedule_in_mutation,
     "1.0/cancel_job": cancel_in_mutation,
-    "1.0/signJwt": _not_yet("Signing tokens (ctx.auth.signJwt) is"),
+    "1.0/signJwt": sign_jwt,
     "1.0/auditLog": _not_yet("Audit logs are"),
     "1.0/storageGetUrl": storage_syscalls.get_url,
     "1.0/storageGetMetadata": storage_syscalls.get_metadata,

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from cvx.backend.http import admin, calls, files, pushes
+from cvx.backend.http import admin, calls, files, issuing, pushes
 from cvx.backend.http.middleware import Call, Handler, answer, cors_headers, preflight_response
 from cvx.backend.http.services import Services
 from cvx.backend.http.sync_socket import is_sync_path, refuse_unknown_socket, serve_sync_socket
@@ -47,6 +47,11 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/api/stream_udf_execution": {"GET": admin.stream_udf_execution},
     "/api/run_test_function": {"POST": admin.run_test_function},
     "/api/storage/upload": {"POST": files.upload},
+    "/.well-known/jwks.json": {"GET": issuing.key_set},
+    "/.well-known/openid-configuration": {"GET": issuing.discovery},
+    "/api/dev_issuer/.well-known/jwks.json": {"GET": issuing.dev_key_set},
+    "/api/dev_issuer/.well-known/openid-configuration": {"GET": issuing.dev_discovery},
+    "/api/dev_issuer/token": {"POST": issuing.dev_token},
 }
 PREFIX_ROUTES: dict[str, dict[str, Handler]] = {
     "/api/run/": {"POST": calls.run},

@@ -35,5 +35,4 @@ class Services:
     sync: SyncServices
     pushes: PushService
     files: FileStorage
-    files: FileStorage
     issuing: Issuing

@@ -63,6 +63,12 @@ def serve(
     redact: Annotated[
         bool, typer.Option("--redact-errors", help="Hide error texts from clients, as in production.")
     ] = False,
+    dev_issuer: Annotated[
+        bool,
+        typer.Option(
+            "--dev-issuer", help="Issue and believe tokens of `cvx auth token`: for development only."
+        ),
+    ] = False,
     limit: LimitOption = None,
 ) -> None:
     """Run the backend in the foreground.
@@ -84,6 +90,7 @@ def serve(
         port=port,
         site_port=site_port,
         redact_logs=redact,
+        dev_issuer=dev_issuer,
         limits=limits,
     )
     output = context.output

@@ -297,7 +297,7 @@ def _instance(project: Project, state: LocalState) -> str:
 def _spawn(state: LocalState, config: LocalConfig, limits: tuple[str, ...]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "cvx", "backend", "serve", "--host", "127.0.0.1"]
     command += ["--port", str(config.cloud_port), "--site-port", str(config.site_port)]
-    command += ["--data", str(state.data_dir), "--instance-name", config.instance_name]
+    command += ["--data", str(state.data_dir), "--instance-name", config.instance_name, "--dev-issuer"]
     for setting in limits:
         command += ["--limit", setting]
     environment = {**os.environ, SECRET_VARIABLE: config.instance_secret, "NO_COLOR": "1"}

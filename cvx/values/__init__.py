@@ -1,5 +1,6 @@
 """What a value is, how it is written, and how it sorts. Pure: no I/O, no clock reads."""
 
+from cvx.values.id_batches import parse_ids, spell_ids
 from cvx.values.ids import (
     FIRST_USER_TABLE_NUMBER,
     DocumentId,
@@ -15,6 +16,8 @@ from cvx.values.json import (
     encode_format,
     format_name,
     from_json,
+    open_document,
+    print_document,
     reformat,
     to_json,
 )
@@ -123,15 +126,19 @@ __all__ = [
     "nesting_of",
     "new_internal_id",
     "next_float",
+    "open_document",
     "parse_field_path",
+    "parse_ids",
     "parse_legacy",
     "parse_validator",
     "parse_validator_text",
     "prefix_range",
+    "print_document",
     "print_kind",
     "print_value",
     "reformat",
     "size_of",
+    "spell_ids",
     "successor_of_prefix",
     "to_json",
 ]

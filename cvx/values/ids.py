@@ -21,12 +21,12 @@ TableNumber: TypeAlias = int
 
 TABLE_NUMBER_MAX: Final = (1 << 32) - 1
 FIRST_USER_TABLE_NUMBER: Final = 10_001
-_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_TWO_DIGITS: Final = [a + b for a in _ALPHABET for b in _ALPHABET]
+_TWO_DIGITS: Final = [a + b for a in ALPHABET for b in ALPHABET]
 # Our digits to those that int(…, 32) reads; everything else to "!", which it refuses ("_" would be skipped).
 _TO_INT_DIGITS: Final = bytes(
-    ord("0123456789abcdefghijklmnopqrstuv"[_ALPHABET.index(chr(c))]) if chr(c) in _ALPHABET else ord("!")
+    ord("0123456789abcdefghijklmnopqrstuv"[ALPHABET.index(chr(c))]) if chr(c) in ALPHABET else ord("!")
     for c in range(256)
 )
 _CACHE_SIZE: Final = 16_384

@@ -23,6 +23,7 @@ from cvx.errors import CvxError
 from cvx.values.value import (
     ARRAY_LENGTH_MAX,
     COMMIT_TS,
+    DOCUMENT_NESTING_MAX,
     OBJECT_FIELDS_MAX,
     UNDEFINED,
     VALUE_NESTING_MAX,
@@ -32,11 +33,14 @@ from cvx.values.value import (
     Undefined,
     Value,
     array_too_long,
+    check_document_size,
     check_field_name,
     check_int64,
+    check_system_field,
     good_names,
     print_kind,
     size_of,
+    too_deep_for_a_document,
     too_many_fields,
     too_nested,
     utf8_length,
@@ -96,6 +100,31 @@ def canonicalize(raw: bytes) -> tuple[bytes, Value, int]:
             raise CvxError("InvalidValue", "undefined is not a value that can be stored or sent.")
         return canonical, value, size
     return _printed(value), value, size  # Nothing in it is special, so the value is its own JSON.
+
+
+def open_document(fields: dict[str, Any]) -> int:
+    """Turn a parsed JSON object, in place, into the document it stands for; its weight. Raises as `decode` and
+    `check_document` do."""
+    try:
+        size = _open_object(fields, DOCUMENT_NESTING_MAX, False)
+    except CvxError as error:
+        raise too_deep_for_a_document() if error.code == "TooNestedError" else error from None
+    check_document_size(size)
+    for name in fields:
+        if name[:1] == "_":
+            check_system_field(name)
+    return size
+
+
+def print_document(fields: dict[str, Any], *, special: bool) -> bytes:
+    """As `encode`, for a value made by `open_document`. `special`: it may hold an int64, bytes or a special float."""
+    if not special:
+        raw = _printed(fields)
+        if (
+            b"-0.0" not in raw
+        ):  # Minus zero, the one number that plain JSON could hold and a value spells otherwise.
+            return raw
+    return encode(fields)
 
 
 def _parsed(raw: bytes | str) -> Any:

@@ -181,29 +181,45 @@ def check_document(fields: dict[str, Any]) -> int:
     except CvxError as error:
         if error.code != "TooNestedError":
             raise
-        raise CvxError(
-            "InvalidDocumentError",
-            f"Document is nested too deeply: more than {DOCUMENT_NESTING_MAX} levels.",
-            hint="Store the inner objects in a table of their own.",
-        ) from None
+        raise too_deep_for_a_document() from None
     if "_id" not in fields:
         size += ABSENT_ID_SIZE_BYTES
     if "_creationTime" not in fields:
         size += ABSENT_CREATION_TIME_SIZE_BYTES
+    check_document_size(size)
+    for name in fields:
+        if name[:1] == "_":
+            check_system_field(name)
+    return size
+
+
+def check_document_size(size: int) -> None:
+    """Raise CvxError "ValueTooLargeError" for a document that weighs too much."""
     if size > DOCUMENT_SIZE_BYTES_MAX:
         raise CvxError(
             "ValueTooLargeError",
             f"Document is too large ({size} bytes, and the maximum is {DOCUMENT_SIZE_BYTES_MAX} bytes).",
             hint="Split it over several documents, or keep the large part in file storage.",
         )
-    for name in fields:
-        if name[:1] == "_" and name not in SYSTEM_FIELDS:
-            raise CvxError(
-                "InvalidDocumentError",
-                f"Field '{name}' starts with an underscore, which is reserved for system fields.",
-                hint="Rename the field.",
-            )
-    return size
+
+
+def check_system_field(name: str) -> None:
+    """Raise CvxError "InvalidDocumentError" for a top-level name with an underscore that is not the backend's."""
+    if name not in SYSTEM_FIELDS:
+        raise CvxError(
+            "InvalidDocumentError",
+            f"Field '{name}' starts with an underscore, which is reserved for system fields.",
+            hint="Rename the field.",
+        )
+
+
+def too_deep_for_a_document() -> CvxError:
+    """The error for a document that is nested more than documents may be."""
+    return CvxError(
+        "InvalidDocumentError",
+        f"Document is nested too deeply: more than {DOCUMENT_NESTING_MAX} levels.",
+        hint="Store the inner objects in a table of their own.",
+    )
 
 
 def _checked_size(value: Any, levels_left: int) -> int:

@@ -1,4 +1,5 @@
-import { mutation, query } from "./_generated/server";
+import { internal } from "./_generated/api";
+import { internalMutation, mutation, query } from "./_generated/server";
 import { v } from "convex/values";
 
 export const seedAccounts = mutation({
@@ -55,5 +56,22 @@ export const rewrite = mutation({
   handler: async (ctx, { group }) => {
     for (const row of await ctx.db.query("items").withIndex("by_group", (q) => q.eq("group", group)).collect())
       await ctx.db.patch(row._id, { value: row.value + 1 });
+  },
+});
+
+export const job = internalMutation({
+  args: { n: v.number() },
+  handler: async (ctx, { n }) => {
+    const row = await ctx.db.query("accounts").withIndex("by_n", (q) => q.eq("n", n)).unique();
+    if (row === null) throw new Error("no such account");
+    await ctx.db.patch(row._id, { balance: row.balance + 1 });
+  },
+});
+
+/** Jobs that are all due at the same time, each for another account. */
+export const schedule = mutation({
+  args: { from: v.number(), count: v.number(), at: v.number() },
+  handler: async (ctx, { from, count, at }) => {
+    for (let n = from; n < from + count; n++) await ctx.scheduler.runAt(at, internal.bench.job, { n });
   },
 });

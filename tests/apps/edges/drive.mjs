@@ -21,12 +21,6 @@ const refused = async (promise) => (await rejection(promise)).message;
 // ---- features that come later
 
 const notYet = {
-  generateUploadUrl: /File storage \(ctx\.storage\)/,
-  delete: /File storage \(ctx\.storage\)/,
-  getUrl: /File storage \(ctx\.storage\)/,
-  getMetadata: /File storage \(ctx\.storage\)/,
-  store: /File storage \(ctx\.storage\)/,
-  get: /File storage \(ctx\.storage\)/,
   signJwt: /Signing tokens \(ctx\.auth\.signJwt\)/,
   audit: /Audit logs/,
   textSearch: /Full-text search/,

@@ -8,25 +8,15 @@ import {
 } from "convex/server";
 import { v } from "convex/values";
 
-const file = "kg2ah8mk1xtg35g7zyexyc96e96yr74f" as any;
-
 export const nothing = mutation({ args: {}, handler: async () => null });
 export const search = action({ args: {}, handler: async (ctx) => await ctx.vectorSearch("texts", "by_embedding", { vector: [1, 2] }) });
 
 const inMutations: Record<string, (ctx: any) => Promise<unknown>> = {
-  generateUploadUrl: (ctx) => ctx.storage.generateUploadUrl(),
-  delete: (ctx) => ctx.storage.delete(file),
-  getUrl: (ctx) => ctx.storage.getUrl(file),
-  getMetadata: (ctx) => ctx.storage.getMetadata(file),
-  store: (ctx) => ctx.storage.store(new Blob(["x"])),
-  get: (ctx) => ctx.storage.get(file),
   signJwt: (ctx) => ctx.auth.signJwt({ claims: { sub: "x" }, expiresInSeconds: 60 }),
   audit: () => log.audit({ a: 1 }),
   textSearch: (ctx) => ctx.db.query("texts").withSearchIndex("by_body", (q: any) => q.search("body", "x")).collect(),
 };
 const inQueries: Record<string, (ctx: any) => Promise<unknown>> = {
-  getUrl: inMutations.getUrl,
-  getMetadata: inMutations.getMetadata,
   textSearch: inMutations.textSearch,
   textSearchPage: (ctx) =>
     ctx.db.query("texts").withSearchIndex("by_body", (q: any) => q.search("body", "x")).paginate({ cursor: null, numItems: 1 }),

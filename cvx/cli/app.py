@@ -94,6 +94,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "backend": CommandEntry("backend", "Run the backend itself, or see what runs here."),
     "config": CommandEntry("config", "Show the settings in force and where they come from."),
     "doctor": CommandEntry("doctor", "Look for what is wrong here, each with its fix."),
+    "completion": CommandEntry("completion", "Complete commands, options and names with the Tab key."),
     "help": CommandEntry("help", "Help on a command or a topic (exit-codes)."),
 }
 

@@ -22,7 +22,7 @@ ShellArgument = Annotated[
 _ZSH_LINES = "fpath+=~/.zfunc; autoload -Uz compinit; compinit  # cvx completion"
 
 
-@command(app, "show", examples=["cvx completion show bash", "cvx completion show fish > cvx.fish"])
+@command(app, "show", examples=["cvx completion show bash", "cvx completion show fish"])
 def show(context: CommandContext, shell: ShellArgument = None) -> None:
     """Print the script for a shell."""
     name = _shell(shell)

@@ -319,7 +319,7 @@ class SyncSession:
 
     def _token_refused(self, event: TokenRefused) -> None:
         if event.error.kind in ("unauthenticated", "forbidden", "bad_request", "auth_update_failed"):
-            self._refuse_auth(event.error.message, auth_update_attempted=True)
+            self._refuse_auth(str(event.error), auth_update_attempted=True)
         else:
             self._end(event.error)
 
@@ -502,7 +502,7 @@ class SyncSession:
         """Close as this kind of failure demands (§4.8)."""
         kind = error.kind
         if kind in ("unauthenticated", "auth_update_failed"):
-            self._refuse_auth(error.message, auth_update_attempted=kind == "auth_update_failed")
+            self._refuse_auth(str(error), auth_update_attempted=kind == "auth_update_failed")
             return
         if kind in ("bad_request", "conflict", "forbidden", "pagination_limit"):
             self._messages.append(FatalError(f"{error.code}: {error.message}"))

@@ -1,0 +1,161 @@
+// People sign in at a real OpenID Connect provider, and with tokens of the app's own; the official clients carry them.
+
+import { importJWK, createRemoteJWKSet, jwtVerify, SignJWT } from "jose";
+import { ConvexClient, ConvexHttpClient } from "convex/browser";
+import { anyApi as api } from "convex/server";
+import { assert, check, finish, rejection, sleep, until, url, watch } from "./harness.mjs";
+import { signIn, startProvider } from "./provider.mjs";
+
+const provider = await startProvider({ port: Number(process.env.OIDC_PORT) });
+const ownKey = await importJWK(JSON.parse(process.env.OWN_PRIVATE_KEY), "ES256");
+const now = () => Math.floor(Date.now() / 1000);
+
+const own = (claims = {}, seconds = 3600) => {
+  const token = new SignJWT({ sub: "zoe", aud: "app", iss: process.env.OWN_ISSUER, iat: now(), exp: now() + seconds, ...claims });
+  return token.setProtectedHeader({ alg: "ES256", kid: "own", typ: "JWT" }).sign(ownKey);
+};
+const as = (token) => new ConvexHttpClient(url, { auth: token, logger: false });
+const live = () => new ConvexClient(url, { logger: false });
+
+const ann = await signIn(provider.issuer, "ann");
+const bob = await signIn(provider.issuer, "bob");
+
+await check("an OpenID Connect token over HTTP", async () => {
+  const identity = await as(ann.idToken).query(api.users.identity);
+  assert.deepEqual(identity, {
+    tokenIdentifier: `${provider.issuer}|ann`,
+    issuer: provider.issuer,
+    subject: "ann",
+    name: "Ann Lee",
+    givenName: "Ann",
+    email: "ann@example.com",
+    emailVerified: true,
+    updatedAt: "2023-11-14T22:13:20+00:00",
+    plan: "pro",
+  });
+  assert.equal(await as(undefined).query(api.users.identity), null);
+});
+
+await check("a token of one's own", async () => {
+  const identity = await as(await own({ role: "editor", team: { id: 7, tags: ["a"] } })).query(api.users.identity);
+  assert.deepEqual(identity, {
+    tokenIdentifier: `${process.env.OWN_ISSUER}|zoe`,
+    issuer: process.env.OWN_ISSUER,
+    subject: "zoe",
+    role: "editor",
+    "team.id": 7,
+    "team.tags": ["a"],
+  });
+});
+
+await check("each user has rows of their own", async () => {
+  assert.equal((await rejection(as(ann.idToken).mutation(api.notes.add, { text: "?" }))).data, "Sign in first.");
+  const clients = { ann: as(ann.idToken), bob: as(bob.idToken) };
+  for (const client of Object.values(clients)) await client.mutation(api.users.store);
+  const id = await clients.ann.mutation(api.notes.add, { text: "ann's" });
+  await clients.bob.mutation(api.notes.add, { text: "bob's" });
+  const mine = await Promise.all(["ann", "bob", "ann", "bob"].map((who) => clients[who].query(api.notes.mine)));
+  assert.deepEqual(mine, [["ann's"], ["bob's"], ["ann's"], ["bob's"]]);
+  assert.equal((await rejection(clients.bob.mutation(api.notes.edit, { id, text: "?" }))).data, "That is not your note.");
+  assert.equal((await rejection(as(undefined).query(api.notes.mine))).data, "Sign in first.");
+});
+
+await check("tokens that are refused over HTTP, with code and status", async () => {
+  const refused = async (token) => {
+    const response = await fetch(`${url}/api/query`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Bearer ${token}` },
+      body: JSON.stringify({ path: "users:identity", args: {} }),
+    });
+    return [response.status, (await response.json()).code];
+  };
+  assert.deepEqual(await refused(await own({}, -60)), [401, "Unauthenticated"]);
+  assert.deepEqual(await refused(await own({ aud: "other" })), [401, "NoAuthProvider"]);
+  assert.deepEqual(await refused(await own({ iss: "https://else.test" })), [401, "NoAuthProvider"]);
+  assert.deepEqual(await refused(`${ann.idToken.slice(0, -6)}AAAAAA`), [401, "Unauthenticated"]);
+  assert.deepEqual(await refused("nonsense"), [401, "InvalidAuthHeader"]);
+});
+
+await check("signing in, refreshing and signing out on one socket", async () => {
+  const client = live();
+  const states = [];
+  const forced = [];
+  const seen = watch(client, api.users.identity);
+  await until(() => seen.value === null, "nobody");
+  client.setAuth(
+    async ({ forceRefreshToken }) => {
+      forced.push(forceRefreshToken);
+      return forceRefreshToken ? await ann.refresh() : ann.idToken;
+    },
+    (signedIn) => states.push(signedIn),
+  );
+  await until(() => states.at(-1) === true && seen.value?.subject === "ann", "ann is signed in");
+  await until(() => forced.length === 2, "a fresh token is asked for at once");
+  assert.deepEqual(forced, [false, true]);
+  client.setAuth(async () => bob.idToken, (signedIn) => states.push(signedIn));
+  await until(() => seen.value?.subject === "bob", "now it is bob");
+  client.client.clearAuth(); // What React's providers do when somebody signs out.
+  await until(() => seen.value === null, "nobody again");
+  assert.equal(seen.errors.length, 0);
+  await client.close();
+});
+
+await check("a token that expires while a subscription is open", async () => {
+  const client = live();
+  const states = [];
+  let issued = 0;
+  let current = await own({ sub: "brief", name: "1" }, 2);
+  client.setAuth(
+    async ({ forceRefreshToken }) => {
+      // What the client asks for at once is the same token: so it expires while it is in use.
+      if (forceRefreshToken && issued++ > 0) current = await own({ sub: "brief", name: "2" });
+      return current;
+    },
+    (signedIn) => states.push(signedIn),
+  );
+  const seen = watch(client, api.users.identity);
+  await until(() => seen.value?.name === "1", "signed in");
+  await client.mutation(api.users.store, {});
+  await sleep(7_300); // Its two seconds, and the five seconds of leeway that custom tokens have.
+  assert.equal(seen.value.name, "1", "who does nothing is not signed out");
+  await client.mutation(api.notes.add, { text: "after the refresh" });
+  await until(() => seen.value?.name === "2", "the new token is in force");
+  assert.deepEqual([...new Set(states)], [true], "nobody was ever signed out");
+  assert.equal(issued, 2);
+  await client.close();
+});
+
+await check("a refresh that fails signs out, and the conversation goes on", async () => {
+  const client = live();
+  const states = [];
+  let fresh = 0;
+  client.setAuth(
+    async ({ forceRefreshToken }) => (forceRefreshToken ? await own({ aud: "other", n: fresh++ }) : await own()),
+    (signedIn) => states.push(signedIn),
+  );
+  const seen = watch(client, api.users.identity);
+  await until(() => states.includes(true), "signed in");
+  await until(() => states.at(-1) === false && seen.value === null, "signed out by the token that is nobody's");
+  assert.ok(fresh >= 1 && fresh < 10, "it does not go on trying for ever");
+  await client.close();
+});
+
+await check("tokens that the deployment signs itself", async () => {
+  const client = as(ann.idToken);
+  const me = await client.mutation(api.users.store);
+  const token = await client.mutation(api.passes.issue, { room: "green" });
+  const keys = createRemoteJWKSet(new URL(`${url}/.well-known/jwks.json`));
+  const { payload, protectedHeader } = await jwtVerify(token, keys, { issuer: url, algorithms: ["ES256"] });
+  assert.deepEqual([payload.sub, payload.room, payload.exp - payload.iat, protectedHeader.typ], [me, "green", 60, "JWT"]);
+  const discovery = await (await fetch(`${url}/.well-known/openid-configuration`)).json();
+  assert.deepEqual([discovery.issuer, discovery.jwks_uri], [url, `${url}/.well-known/jwks.json`]);
+  const attempt = (claims, seconds) => client.mutation(api.passes.attempt, { claims, seconds });
+  for (const name of ["iss", "iat", "exp", "nbf", "convexRole", "CVX_x", "Convex"]) assert.match(await attempt({ [name]: 1 }, 60), /is reserved/);
+  for (const seconds of [0, 0.5, 3601, -1, "60", null]) assert.match(await attempt({}, seconds), /expiresInSeconds/);
+  assert.match(await attempt({ big: "x".repeat(20_000) }, 60), /at most 16384/);
+  assert.match(await attempt([1], 60), /must be an object/);
+  assert.equal((await attempt({}, 3600)).split(".").length, 3);
+});
+
+await provider.close();
+finish();

@@ -1,0 +1,81 @@
+"""Signing in, for real: an OpenID Connect provider on loopback, tokens of one's own, official clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from joserfc.jwk import ECKey
+
+from tests.apps.driving import HERE, drive, pushed
+from tests.backend_process import BackendProcess, free_port
+
+pytestmark = [pytest.mark.deno, pytest.mark.node]
+
+PACKAGES = {
+    "convex": "1.48.0",
+    "@convex-dev/auth": "0.0.95",
+    "@auth/core": "0.41.3",
+    "oidc-provider": "9.13.3",
+    "oidc-client-ts": "3.5.0",
+    "jose": "6.2.17",
+    "react": "19.2.0",
+    "react-dom": "19.2.0",
+    "jsdom": "26.1.0",
+    "typescript": "5.9.3",
+    "@types/node": "20.19.25",
+    "@types/react": "19.2.2",
+    "esbuild": "0.25.12",
+}
+
+
+@dataclass(frozen=True)
+class AuthApp:
+    """The app of the guide, pushed; and what its driver needs to know."""
+
+    backend: BackendProcess
+    folder: Path
+    environment: dict[str, str]
+
+
+def set_variables(backend: BackendProcess, variables: dict[str, str | None]) -> httpx.Response:
+    changes = [{"name": name, "value": value} for name, value in variables.items()]
+    return httpx.post(
+        f"{backend.url}/api/update_environment_variables",
+        json={"changes": changes},
+        headers={"Authorization": f"Convex {backend.admin_key}"},
+        timeout=30,
+    )
+
+
+@contextmanager
+def auth_app(folder: Path, *extra: str) -> Iterator[AuthApp]:
+    port = free_port()
+    key = ECKey.generate_key("P-256", {"kid": "own"}, private=True)
+    variables: dict[str, str | None] = {
+        "OIDC_ISSUER": f"http://127.0.0.1:{port}",
+        "OWN_ISSUER": "https://own.example.com",
+        "OWN_KEYS": json.dumps({"keys": [key.as_dict(private=False)]}),
+    }
+    private: dict[str, str] = {
+        "OIDC_PORT": str(port),
+        "OWN_ISSUER": "https://own.example.com",
+        "OWN_PRIVATE_KEY": json.dumps(key.as_dict(private=True)),
+    }
+    backend = BackendProcess(folder / "data")
+    backend.start(*extra)
+    try:
+        assert set_variables(backend, variables).status_code == 200
+        yield AuthApp(backend, pushed(backend, HERE / "auth", folder / "app", PACKAGES), private)
+    finally:
+        backend.stop()
+
+
+def test_people_sign_in(tmp_path: Path) -> None:
+    with auth_app(tmp_path) as app:
+        print(drive(app.folder / "drive.mjs", app.backend, environment=app.environment))

@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-faults check fix bench browser
+.PHONY: help install demo test test-fast test-faults check fix bench browser test-offline
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -33,6 +33,9 @@ test-fast: $(STAMP) ## Without Deno, Node, browser and slow tests
 
 test-faults: $(STAMP) ## kill -9 and other faults, at full length
 	CVX_KILL_CYCLES=2000 CVX_SIMULATION_SEEDS=200 $(PYTEST) --timeout 7200 tests/faults tests/database tests/store
+
+test-offline: $(STAMP) ## The toolchain and the command line in a network namespace without a route (Linux; run `make test` once before)
+	$(BIN)/python scripts/offline.py $(PYTEST) -n 2 tests/toolchain tests/cli --deselect tests/toolchain/test_wheel.py
 
 check: $(STAMP) ## Linter, types, contracts between rooms, documents
 	$(BIN)/ruff check .

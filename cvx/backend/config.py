@@ -69,7 +69,7 @@ class Limits:
     # Scheduled functions and crons.
     scheduled_jobs_outstanding_max: int = 1_000_000
     scheduled_mutations_running_max: int = 8
-    scheduled_actions_running_max: int = 64
+    scheduled_actions_running_max: int = 16
     crons_running_max: int = 16
     jobs_fetch_rows: int = 256  # Due jobs that are known at a time.
     jobs_wait_s_max: float = 60.0  # When nothing is due: the machine's clock may have been set.

@@ -89,6 +89,8 @@ COMMANDS: dict[str, CommandEntry] = {
     "env": CommandEntry("env", "Read and write the deployment's environment variables."),
     "auth": CommandEntry("auth", "Set up Convex Auth; make tokens for local development."),
     "data": CommandEntry("data", "Look at tables."),
+    "jobs": CommandEntry("jobs", "See and cancel scheduled functions."),
+    "crons": CommandEntry("crons", "See crons and how they run."),
     "logs": CommandEntry("logs", "Follow the functions' logs."),
     "deployment": CommandEntry("deployment", "List and show deployments."),
     "backend": CommandEntry("backend", "Run the backend itself, or see what runs here."),

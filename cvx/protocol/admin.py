@@ -53,6 +53,22 @@ class UpdateCanonicalUrlRequest(_Camel, frozen=True, kw_only=True):
     url: str | None = None
 
 
+class CancelJobRequest(_Camel, frozen=True, kw_only=True):
+    """`id` is that of a document in `_scheduled_functions`."""
+
+    id: str
+    component_id: str | None = None
+    component_path: str | None = None
+
+
+class CancelAllJobsRequest(_Camel, frozen=True, kw_only=True):
+    """Without `udf_path`: the jobs of all functions."""
+
+    udf_path: str | None = None
+    component_id: str | None = None
+    component_path: str | None = None
+
+
 class CheckAdminKeyResponse(_Camel, frozen=True, kw_only=True):
     success: bool = True
     allowed_ops: list[str] = []

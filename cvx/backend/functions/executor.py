@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from cvx.backend.auth import Admin, Identity, TokenSigner, new_instance_secret, read_only_key
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, Snapshot
-from cvx.backend.functions import system_cli  # noqa: F401 (its functions register themselves)
+from cvx.backend.functions import system_cli, system_jobs  # noqa: F401 (its functions register themselves)
 from cvx.backend.functions.calls import Services
 from cvx.backend.functions.checks import check_args, check_callable, not_found, parse_args
 from cvx.backend.functions.derived import Derived

@@ -41,7 +41,7 @@ def tables(context: SystemContext, args: dict[str, Any]) -> Value:
 @system_query("_system/cli/tableData", {"table": _STRING, "order": _ORDER, "paginationOpts": _ANY})
 def table_data(context: SystemContext, args: dict[str, Any]) -> Value:
     """One page of a table's documents, in order of creation."""
-    cursor, end_cursor, page_size = _page_options(args["paginationOpts"])
+    cursor, end_cursor, page_size = page_options(args["paginationOpts"])
     query = {
         "source": {"type": "FullTableScan", "tableName": args["table"], "order": args["order"]},
         "operators": [],
@@ -65,7 +65,7 @@ def table_data(context: SystemContext, args: dict[str, Any]) -> Value:
     }
 
 
-def _page_options(options: Any) -> tuple[str | None, str | None, int]:
+def page_options(options: Any) -> tuple[str | None, str | None, int]:
     """(cursor, end cursor, page size) of a `paginationOpts`."""
     if type(options) is dict:
         cursor, end, size = options.get("cursor"), options.get("endCursor"), options.get("numItems", 100.0)

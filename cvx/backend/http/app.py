@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from cvx.backend.http import admin, calls, files, issuing, pushes
+from cvx.backend.http import admin, calls, files, issuing, pushes, scheduled
 from cvx.backend.http.middleware import Call, Handler, answer, cors_headers, preflight_response
 from cvx.backend.http.services import Services
 from cvx.backend.http.sync_socket import is_sync_path, refuse_unknown_socket, serve_sync_socket
@@ -43,6 +43,8 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/api/v1/list_environment_variables": {"GET": admin.list_environment_variables},
     "/api/v1/get_canonical_urls": {"GET": admin.get_canonical_urls},
     "/api/v1/update_canonical_url": {"POST": admin.update_canonical_url},
+    "/api/cancel_job": {"POST": scheduled.cancel_job},
+    "/api/cancel_all_jobs": {"POST": scheduled.cancel_all_jobs},
     "/api/stream_function_logs": {"GET": admin.stream_function_logs},
     "/api/stream_udf_execution": {"GET": admin.stream_udf_execution},
     "/api/run_test_function": {"POST": admin.run_test_function},

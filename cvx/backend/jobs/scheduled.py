@@ -114,6 +114,9 @@ class ScheduledFunctions:
             )
             error = result.error
         except CvxError as failure:
+            if failure.code == "TooManyConcurrentRequests":  # It has not begun.
+                await self._postpone(job, failure, scheduled_jobs.put_back)
+                return
             error = FunctionError(failure.message)
         await self._end(job.ref, error)
 
@@ -126,11 +129,16 @@ class ScheduledFunctions:
 
         await self._db.run(SYSTEM, body, write_source=CALLER)
 
-    async def _postpone(self, job: Job, error: CvxError) -> None:
+    async def _postpone(
+        self,
+        job: Job,
+        error: CvxError,
+        postpone: Callable[[Transaction, Job, float], None] = scheduled_jobs.postpone,
+    ) -> None:
         delay_s = retry_delay_s(self._limits, job.attempts + 1, self._limits.job_retry_s_max)
         _log.warning("%s (job %s) is tried again in %.1f s: %s", job.path, job.ref.id, delay_s, error)
         due_ms = self._db.clock.now_ns() / 1e6 + delay_s * 1000.0
-        await self._db.run(SYSTEM, lambda tx: scheduled_jobs.postpone(tx, job, due_ms), write_source=CALLER)
+        await self._db.run(SYSTEM, lambda tx: postpone(tx, job, due_ms), write_source=CALLER)
 
 
 class JobErrand(Errand):

@@ -79,26 +79,6 @@ def next_after_run(schedule: Schedule, slot: Timestamp, now: Timestamp) -> tuple
     return following + skipped * period, skipped
 
 
-def describe(schedule: Schedule) -> str:
-    """A schedule as people read it: `every 5 min`, `daily at 04:05 UTC`."""
-    if isinstance(schedule, IntervalSchedule):
-        for unit, seconds in (("h", 3600), ("min", 60)):
-            if schedule.seconds % seconds == 0:
-                return f"every {schedule.seconds // seconds} {unit}"
-        return f"every {schedule.seconds} s"
-    if isinstance(schedule, CronSchedule):
-        return f"{schedule.expression} (UTC)"
-    if isinstance(schedule, HourlySchedule):
-        return f"hourly at :{schedule.minute:02}"
-    at = f"{schedule.hour:02}:{schedule.minute:02} UTC"
-    if isinstance(schedule, DailySchedule):
-        return f"daily at {at}"
-    if isinstance(schedule, WeeklySchedule):
-        return f"weekly on {_DAYS[schedule.day_of_week]} at {at}"
-    return f"monthly on day {schedule.day} at {at}"
-
-
-_DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 _FIRST_SUNDAY = 3 * 86_400  # 1970-01-04.
 
 

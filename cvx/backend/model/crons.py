@@ -45,6 +45,7 @@ class Cron:
     """One declared cron. `args_json` is an encoded array of arguments."""
 
     id: str
+    creation_time: float
     component: str
     name: str
     path: FunctionPath
@@ -191,7 +192,13 @@ def _in_order(tx: Transaction, state: str, runs_max: int) -> list[NextRun]:
 def _cron(row: dict[str, Any]) -> Cron:
     path = FunctionPath.parse(row["path"], row["component"])
     return Cron(
-        row["_id"], row["component"], row["name"], path, row["args"], _schedule.decode(row["schedule"])
+        row["_id"],
+        row["_creationTime"],
+        row["component"],
+        row["name"],
+        path,
+        row["args"],
+        _schedule.decode(row["schedule"]),
     )
 
 

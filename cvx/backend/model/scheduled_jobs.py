@@ -274,6 +274,16 @@ def fail(tx: Transaction, ref: JobRef, error: str) -> None:
     _end(tx, ref, {"kind": "failed", "error": error})
 
 
+def put_back(tx: Transaction, job: Job, due_ms: float) -> None:
+    """Let a job that was noted as begun, and has not begun, wait again."""
+    document = tx.get_value(job.ref.id, component=job.ref.component, privileged=True)
+    row = _row(tx, job.ref)
+    if row is not None and document is not None and document["state"]["kind"] == "inProgress":
+        _set_state(tx, job.ref, {"kind": "pending"})
+        fields = {"state": "pending", "due": due_ms, "attempts": row["attempts"] + 1.0}
+        tx.patch(row["_id"], fields, privileged=True)
+
+
 def postpone(tx: Transaction, job: Job, due_ms: float) -> None:
     """Try a pending job again at another time, because the system failed."""
     row = _row(tx, job.ref)

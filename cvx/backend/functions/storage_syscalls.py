@@ -101,6 +101,7 @@ async def store(host: StorageHost, raw: bytes) -> bytes:
     content_type = checked_type(args.contentType, limits)
     use.written += 1
     use.written_bytes += len(data)
+    host.tx.usage.storage_bytes_written += len(data)
     kept = await services.files.put(_once(data), use.reservation, sha256=parse_sha256(args.sha256))
     return _encode(file_records.add(host.tx, kept, content_type, component=host.component))
 
@@ -117,6 +118,7 @@ async def get(host: StorageHost, raw: bytes) -> bytes:
     _count(use.read_bytes + record.size, limits.mutation_file_read_bytes_max, "bytes of files read")
     use.read += 1
     use.read_bytes += record.size
+    host.tx.usage.storage_bytes_read += record.size
     file = await services.files.open(record)
     try:
         data = b"".join([chunk async for chunk in file.chunks()])

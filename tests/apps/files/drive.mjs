@@ -174,4 +174,63 @@ await check("an upload URL is good for one deployment and one hour", async () =>
   assert.deepEqual([refused.status, (await refused.json()).code], [401, "StorageTokenInvalid"]);
 });
 
+await check("actions store and read files", async () => {
+  const id = await client.action(api.actionProbes.store, { text: "from an action", type: "text/plain" });
+  assert.deepEqual(await client.action(api.actionProbes.read, { file: id }), { size: 14, type: "text/plain", sha256: sha256("from an action", "hex") });
+  const at = await client.action(api.actionProbes.url, { file: id });
+  assert.equal(await (await fetch(at)).text(), "from an action");
+  const metadata = await client.action(api.actionProbes.metadata, { file: id });
+  assert.deepEqual(metadata, { storageId: at.split("/").at(-1), sha256: sha256("from an action", "hex"), size: 14, contentType: "text/plain" });
+  const seen = watch(client, api.probes.url, { file: id });
+  await until(() => seen.value === at);
+  assert.equal(await client.action(api.actionProbes.remove, { file: id }), null);
+  await until(() => seen.value === null);
+  seen.stop();
+  assert.equal(await client.action(api.actionProbes.read, { file: id }), null);
+  const untyped = await client.action(api.actionProbes.store, { text: "" });
+  assert.deepEqual(await client.action(api.actionProbes.read, { file: untyped }), { size: 0, type: "", sha256: sha256("", "hex") });
+  assert.equal((await http.query(api.probes.document, { file: untyped })).contentType, null);
+  await client.action(api.actionProbes.remove, { file: untyped });
+});
+
+await check("an action's digest is checked, and its mistakes are told", async () => {
+  for (const encoding of ["hex", "base64"]) {
+    const id = await client.action(api.actionProbes.store, { text: "sealed", sha256: sha256("sealed", encoding) });
+    await client.action(api.actionProbes.remove, { file: id });
+    assert.match((await rejection(client.action(api.actionProbes.store, { text: "opened", sha256: sha256("sealed", encoding) }))).message, /SHA-256/);
+  }
+  const failed = await client.action(api.actionProbes.caught, { file: "nonsense" });
+  for (const name of ["getUrl", "getMetadata", "get", "delete"]) assert.match(failed[name], /Invalid storage ID: "nonsense"/, name);
+  assert.match(failed.store, /Blob/);
+  const gone = await client.action(api.actionProbes.caught, { file: "00000000-0000-4000-8000-000000000000" });
+  assert.deepEqual(Object.keys(gone).sort(), ["delete", "store"]);
+  assert.match(gone.delete, /not found/);
+});
+
+await check("what an action stored stays when it fails", async () => {
+  const message = (await rejection(client.action(api.actionProbes.storeAndThrow, {}))).message;
+  const id = /Uncaught Error: (\w+)/.exec(message)[1];
+  assert.equal((await client.action(api.actionProbes.read, { file: id })).size, 5);
+  await client.action(api.actionProbes.remove, { file: id });
+});
+
+await check("a large file goes through an action in one piece", async () => {
+  const bytes = 20 * 2 ** 20;
+  const id = await client.action(api.actionProbes.storeLarge, { bytes });
+  const expected = { size: bytes, type: "application/x-sevens", sha256: sha256(Buffer.alloc(bytes, 7), "hex") };
+  assert.deepEqual(await client.action(api.actionProbes.read, { file: id }), expected);
+  await client.action(api.actionProbes.remove, { file: id });
+});
+
+await check("an action's upload URL, and a file fetched from elsewhere", async () => {
+  const target = await client.action(api.actionProbes.uploadUrl, {});
+  const { storageId } = await (await fetch(target, { method: "POST", body: photo, headers: { "Content-Type": "image/webp" } })).json();
+  const at = await client.action(api.actionProbes.url, { file: storageId });
+  const copy = await client.action(api.downloads.addFromUrl, { url: at, caption: "a copy" });
+  assert.notEqual(copy, storageId);
+  const document = await http.query(api.probes.document, { file: copy });
+  assert.deepEqual([document.sha256, document.contentType], [sha256(photo, "base64"), "image/webp"]);
+  assert.equal((await http.query(api.photos.list, {}))[0].caption, "a copy");
+});
+
 finish();

@@ -27,7 +27,7 @@ from cvx.backend.functions import FileStorage, FunctionExecutor, TrustedProvider
 from cvx.backend.http import ApiApp, HttpServer, Issuing, Services, SiteApp, own_transport
 from cvx.backend.jobs import Scheduler
 from cvx.backend.model import SYSTEM_TABLES, DeploymentInfo
-from cvx.backend.runner import IsolatePool
+from cvx.backend.runner import ActionPool, ActionRunner, Environment, IsolatePool
 from cvx.backend.sync import SyncServices
 
 if TYPE_CHECKING:
@@ -82,9 +82,20 @@ class Backend:
             )
             self._parts.push_async_callback(files.close)
             files.start()
+            actions: dict[Environment, ActionRunner] = {"isolate": ActionPool(config.limits)}
+            for action_runner in actions.values():
+                self._parts.push_async_callback(action_runner.close)
+                await action_runner.start()
             signer = TokenSigner(config.instance_secret)
             executor = FunctionExecutor(
-                db, runner, info, config.limits, files=files, redacted=config.redact_logs, signer=signer
+                db,
+                runner,
+                info,
+                config.limits,
+                files=files,
+                actions=actions,
+                redacted=config.redact_logs,
+                signer=signer,
             )
             self._parts.callback(executor.close)
             pushes = PushService(db, runner, info, config.limits, executor.deployed)

@@ -76,7 +76,7 @@ def check_deployed(backend: BackendProcess, convex: OfficialCli) -> None:
     assert spec["mail.js:send"]["visibility"] == {"kind": "public"}
     assert spec["mail.js:inner"]["visibility"] == {"kind": "internal"}
     failed = convex("run", "mail:send", '{"to": "x"}', code=1)
-    assert "mail:send is an action, and actions are not available yet" in failed.stderr
+    assert "mail:send is an action of the runtime 'node', and such actions are not available yet" in failed.stderr
     anonymous = httpx.post(f"{backend.url}/api/action", json={"path": "mail:inner", "args": {}}).json()
     assert "Could not find public function" in anonymous["errorMessage"]
 

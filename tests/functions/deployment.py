@@ -19,9 +19,9 @@ from cvx.backend.config import Limits
 from cvx.backend.database import Database
 from cvx.backend.deploy import PushService
 from cvx.backend.files import open_folder_store
-from cvx.backend.functions import FileStorage, FunctionExecutor, MutationResult, QueryEntry
+from cvx.backend.functions import ActionResult, FileStorage, FunctionExecutor, MutationResult, QueryEntry
 from cvx.backend.model import SYSTEM_TABLES, DeploymentInfo
-from cvx.backend.runner import IsolatePool
+from cvx.backend.runner import ActionPool, IsolatePool
 from cvx.protocol.push import (
     AppDefinition,
     FinishPushRequest,
@@ -115,9 +115,15 @@ class Deployment:
     """The parts under test and short ways to call them."""
 
     def __init__(
-        self, db: Database, runner: IsolatePool, executor: FunctionExecutor, pushes: PushService
+        self,
+        db: Database,
+        runner: IsolatePool,
+        executor: FunctionExecutor,
+        pushes: PushService,
+        actions: ActionPool,
     ) -> None:
         self.db = db
+        self.actions = actions
         self.runner = runner
         self.executor = executor
         self.pushes = pushes
@@ -158,6 +164,18 @@ class Deployment:
         """The unredacted text a client would get, without its first line."""
         return error_text(await self.entry(path, args, **options))
 
+    async def action(self, path: str, args: Any = None, **options: Any) -> Any:
+        return value_of(await self.act(path, args, **options))
+
+    async def act(
+        self, path: str, args: Any = None, *, identity: Identity = ANONYMOUS, **options: Any
+    ) -> ActionResult:
+        raw = json.dumps({} if args is None else args).encode()
+        return await self.executor.action(path, raw, identity, caller="Tester", **options)
+
+    async def action_error(self, path: str, args: Any = None, **options: Any) -> str:
+        return error_text(await self.act(path, args, **options))
+
     async def mutation_error(self, path: str, args: Any = None, **options: Any) -> str:
         return error_text(await self.mutate(path, args, **options))
 
@@ -192,14 +210,21 @@ async def deployment(
     store = open_folder_store(folder / "data" / "files", limits)
     files = FileStorage(db, store, UploadTokens(INFO.instance_name, "00" * 32, limits.upload_url_s), limits)
     files.start()
-    executor = FunctionExecutor(db, runner, INFO, limits, files=files, redacted=redacted)
+    actions = ActionPool(limits)
+    await actions.start()
+    executor = FunctionExecutor(
+        db, runner, INFO, limits, files=files, actions={"isolate": actions}, redacted=redacted
+    )
     try:
-        made = Deployment(db, runner, executor, PushService(db, runner, INFO, limits, executor.deployed))
+        made = Deployment(
+            db, runner, executor, PushService(db, runner, INFO, limits, executor.deployed), actions
+        )
         if app is not None:
             await made.push(app)
         yield made
     finally:
         executor.close()
+        await actions.close()
         await runner.close()
         await files.close()
         await db.close()

@@ -162,8 +162,6 @@ def test_functions_that_cannot_be_called(tmp_path: Path, app: App) -> None:
         assert caught.value.code == "BadConvexFunctionIdentifier"
         text = await d.query_error("bank:balance", {"name": "x"}, component="nowhere", identity=ADMIN)
         assert text == "There is no component 'nowhere'.\n"
-        action = await d.executor.action("behaviour:anAction", b"{}", ADMIN, caller="Tester")
-        assert action.error is not None and "not available yet" in action.error.message
         wrong = await d.executor.action("bank:balance", b'{"name":"x"}', ADMIN, caller="Tester")
         assert wrong.error is not None and "defined as Query" in wrong.error.message
 

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from cvx.backend.config import Limits
+from cvx.backend.runner import deno
+
 ROOT = Path(__file__).resolve().parents[2]
 CVX = ROOT / "cvx"
 
@@ -23,6 +26,7 @@ PURE = [
     ),
     CVX / "backend" / "deploy" / "plan.py",
     CVX / "backend" / "runner" / "messages.py",
+    CVX / "backend" / "runner" / "action_messages.py",
 ]
 IMPURE_MODULES = {
     "asyncio",
@@ -102,7 +106,11 @@ def test_only_one_file_builds_the_sandbox_command_line() -> None:
         if pattern.search(path.read_text()) and path.relative_to(CVX / "backend") != Path("runner/deno.py")
     ]
     assert offenders == []
-    assert "--allow-" not in (CVX / "backend" / "runner" / "deno.py").read_text()
+    for open_realm in (False, True):
+        plain = deno.child_arguments(Path("deno"), Limits(), open_realm=open_realm)
+        assert not [argument for argument in plain if argument.startswith("--allow")], "queries and mutations get nothing"
+        action = deno.action_arguments(Path("deno"), Limits(), open_realm=open_realm)
+        assert [argument for argument in action if argument.startswith("--allow")] == ["--allow-net"]
 
 
 def test_broad_except_only_at_the_edges() -> None:

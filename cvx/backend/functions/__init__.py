@@ -1,5 +1,6 @@
 """A function call from path and arguments to a result: executor, query cache, syscalls, system functions."""
 
+from cvx.backend.functions.action_syscalls import HttpExchange
 from cvx.backend.functions.calls import RequestMetadata
 from cvx.backend.functions.executor import FunctionExecutor
 from cvx.backend.functions.file_storage import FileStorage, FileUse, Reservation
@@ -11,6 +12,7 @@ from cvx.backend.functions.results import (
     ActionResult,
     CallResult,
     FunctionError,
+    HttpActionResult,
     LoggedLine,
     MutationResult,
     error_of_cvx,
@@ -31,6 +33,8 @@ __all__ = [
     "FunctionExecutor",
     "FunctionLog",
     "FunctionRegistry",
+    "HttpActionResult",
+    "HttpExchange",
     "LoadedFunction",
     "LoggedLine",
     "MutationResult",

@@ -22,7 +22,15 @@ from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
 from cvx.backend.functions.results import LoggedLine
 from cvx.backend.model.deployment import DeploymentInfo
 from cvx.backend.model.scheduled_jobs import JobRef
-from cvx.backend.runner import FunctionCall, FunctionOutcome, FunctionRunner, LogLine, SyscallHost
+from cvx.backend.runner import (
+    ActionRunner,
+    Environment,
+    FunctionCall,
+    FunctionOutcome,
+    FunctionRunner,
+    LogLine,
+    SyscallHost,
+)
 from cvx.values import encode_key, prefix_range
 
 NestedLines = tuple[int, list[LoggedLine]]
@@ -51,6 +59,7 @@ class Services:
     environment: Callable[[Snapshot], EnvironmentSnapshot]
     deployment: DeploymentInfo
     files: FileStorage
+    actions: Mapping[Environment, ActionRunner]
     signer: TokenSigner
     _numbers: dict[str, tuple[Catalog, Mapping[str, int]]] = field(default_factory=dict)
 

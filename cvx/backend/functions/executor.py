@@ -1,6 +1,7 @@
 """A function call from path and arguments to a result: the one way for sockets, HTTP and the command line.
 
-A query runs on a snapshot and ends in the cache (queries.py); a mutation runs until it commits (mutations.py).
+A query runs on a snapshot and ends in the cache (queries.py); a mutation runs until it commits (mutations.py); an action
+runs once (actions.py).
 
 Rules:
 - A mutation is answered when it is durable. A query's entry may rest on commits that are not yet: whoever sends
@@ -21,8 +22,10 @@ from cvx.backend.auth import Admin, Identity, TokenSigner, new_instance_secret, 
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, Snapshot
 from cvx.backend.functions import system_cli, system_jobs  # noqa: F401 (its functions register themselves)
+from cvx.backend.functions.action_syscalls import HttpExchange
+from cvx.backend.functions.actions import ActionCalls, ActionRequest
 from cvx.backend.functions.calls import Services
-from cvx.backend.functions.checks import check_args, check_callable, not_found, parse_args
+from cvx.backend.functions.checks import not_found
 from cvx.backend.functions.derived import Derived
 from cvx.backend.functions.environment import load_environment
 from cvx.backend.functions.execution import Execution
@@ -43,13 +46,14 @@ from cvx.backend.functions.query_cache import QueryCache, QueryEntry
 from cvx.backend.functions.results import (
     ActionResult,
     CallResult,
+    HttpActionResult,
     MutationResult,
     new_request_id,
     session_request_id,
 )
 from cvx.backend.functions.test_query import run_test_query
 from cvx.backend.model.deployment import DeploymentInfo
-from cvx.backend.runner import FunctionRunner, ModuleSource
+from cvx.backend.runner import ActionRunner, Environment, FunctionRunner, HttpRequestHead, ModuleSource
 from cvx.errors import CvxError
 from cvx.values import FunctionPath, Timestamp
 
@@ -65,10 +69,12 @@ class FunctionExecutor:
         limits: Limits,
         *,
         files: FileStorage,
+        actions: Mapping[Environment, ActionRunner] | None = None,
         redacted: bool = False,
         signer: TokenSigner | None = None,
     ) -> None:
-        """Without a `signer`, functions sign tokens with a key of this process alone."""
+        """`actions` are the runners of actions, started. Without a `signer`, functions sign tokens with a key of this
+        process alone."""
         self._db = db
         self._limits = limits
         self.log = FunctionLog(limits.function_log_entries_max, limits.function_log_bytes_max, time.time)
@@ -84,11 +90,13 @@ class FunctionExecutor:
             environment=self._environment.at,
             deployment=deployment,
             files=files,
+            actions={} if actions is None else actions,
             signer=signer or TokenSigner(new_instance_secret()),
         )
         self._execution = Execution(self._services, self.log, redacted=redacted)
         self._queries = QueryRunner(self._execution, self.cache)
         self._mutations = MutationRunner(self._execution)
+        self._actions = ActionCalls(self._execution, self, self._services.actions)
         self._expiry = asyncio.get_running_loop().create_task(keep_forgetting(db, limits))
 
     def close(self) -> None:
@@ -194,38 +202,47 @@ class FunctionExecutor:
         component: str = "",
         request_id: str | None = None,
         origin: Origin = UNKNOWN_ORIGIN,
+        parent_execution_id: str | None = None,
     ) -> ActionResult:
-        """Check an action's call as it will be checked, and say that actions cannot run yet."""
+        """Run an action, once. Cancelling whoever awaits this cancels it.
+
+        Raises CvxError for trouble of the system, among it `TooManyConcurrentRequests`, when it has not begun.
+        """
         if isinstance(path, str):
             path = FunctionPath.parse(path, component)
-        request_id, started = request_id or new_request_id(), time.perf_counter()
-        with self._db.snapshot() as snapshot:
-            try:
-                args, canonical = parse_args(path, args_json, self._limits)
-                found = None if path.is_system else self.registry(snapshot, path.component).find(path)
-                function = check_callable(
-                    found, path, "action", public=public, internal_allowed=identity.is_admin or _unread(found)
-                )
-                tables = snapshot.catalog.table_names(path.component)
-                check_args(function, args, canonical, tables, self._limits)
-                refusal = CvxError(
-                    "NotAvailableYet",
-                    f"{path.display} is an action, and actions are not available yet in this version of cvx.",
-                )
-            except CvxError as error:
-                refusal = error
-            failure = self._execution.refusal(refusal)
-            await self._db.durable(snapshot.ts)
-        self._execution.record(
+        request = ActionRequest(
             path,
-            "action",
-            caller=caller,
-            identity=identity,
-            request_id=request_id,
-            started=started,
-            error=failure,
+            args_json,
+            identity,
+            caller,
+            public,
+            request_id or new_request_id(),
+            origin,
+            parent_execution_id,
         )
-        return ActionResult(None, failure, [], request_id)
+        return await self._actions.action(request, lambda found: identity.is_admin or _unread(found))
+
+    async def http_action(
+        self,
+        head: HttpRequestHead,
+        exchange: HttpExchange,
+        identity: Identity,
+        *,
+        module: str = "http.js",
+        component: str = "",
+        request_id: str | None = None,
+        origin: Origin = UNKNOWN_ORIGIN,
+    ) -> HttpActionResult:
+        """Let the router of a component answer a request. Its response goes to `exchange` as it comes.
+
+        Cancelling whoever awaits this aborts `request.signal` and ends it. An exception of `exchange` does too, and
+        is raised.
+        """
+        path = FunctionPath(component, module, "default")
+        request = ActionRequest(
+            path, b"", identity, "HttpEndpoint", True, request_id or new_request_id(), origin
+        )
+        return await self._actions.http_action(request, head, exchange)
 
     async def any_function(
         self,
@@ -258,7 +275,9 @@ class FunctionExecutor:
             )
             return CallResult(done.value_json, done.error, done.log_lines, done.ts, request_id)
         if kind == "action":
-            acted = await self.action(path, args_json, identity, caller=caller, request_id=request_id)
+            acted = await self.action(
+                path, args_json, identity, caller=caller, request_id=request_id, origin=origin
+            )
             return CallResult(acted.value_json, acted.error, acted.log_lines, None, request_id)
         entry = await self.query(path, args_json, identity, caller=caller, request_id=request_id)
         await self._db.durable(entry.ts)

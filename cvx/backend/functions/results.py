@@ -89,6 +89,15 @@ class ActionResult:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpActionResult:
+    """What became of an HTTP action, whose response went where its request came from. `has_responded`: the head did."""
+
+    error: FunctionError | None
+    has_responded: bool
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallResult:
     """Any function's answer, for callers that do not care which kind it is. `ts` is what to await as durable."""
 

@@ -111,7 +111,12 @@ async def action(call: Call) -> Response:
     path = FunctionPath.parse(body.path)
     try:
         result = await call.services.executor.action(
-            path, bytes(body.args), identity, caller=CALLER, request_id=call.request_id
+            path,
+            bytes(body.args),
+            identity,
+            caller=CALLER,
+            request_id=call.request_id,
+            origin=origin_of(call.request.scope),
         )
     except CvxError as error:
         return JsonResponse(_refusal_body(call, error, format))

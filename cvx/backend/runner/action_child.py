@@ -422,9 +422,7 @@ class ActionChild:
     ) -> None:
         try:
             await self._pump(running, number, out, source)
-        except (
-            Exception
-        ):  # edge: whoever reads the stream has been told, and the action decides what it means.
+        except Exception:  # edge: who reads the stream has been told; the action decides what it means.
             return
 
     async def _pump(

@@ -342,9 +342,11 @@ class SyncDriver:
                 caller="SyncWorker",
                 component=task.component,
                 request_id=task.context_id,
+                origin=self._origin,
             )
         except CvxError as error:
-            outcome = self._refused_call(error, task.context_id)
+            # Ending the conversation would make the client give up all its other actions.
+            outcome = _call_result(None, self._error_of(error), [], task.context_id or new_request_id(), None)
         else:
             outcome = _call_result(result.value_json, result.error, result.log_lines, result.request_id, None)
         self._happened(ActionFinished(task.request_id, outcome))

@@ -36,6 +36,18 @@ class Limits:
     scan_batch_rows_max: int = 1_024
     scan_turn_rows: int = 1_024  # So many rows are looked at before anything else gets its turn.
 
+    # Text and vector search.
+    search_terms_max: int = 16  # Of one query; what is beyond is ignored.
+    search_filters_max: int = 8
+    search_candidates_max: int = 1_024
+    text_fold_rows: int = 256  # So many recent texts wait before they are put among the postings, in steps of as many,
+    text_fold_rows_max: int = 4_096  # or in larger steps while an index is built.
+    vector_results_default: int = 10
+    vector_results_max: int = 256
+    vector_filters_max: int = 64
+    vector_memory_bytes_max: int = 256 * MIB  # Of all indexes in memory; a larger one is read from disk each time.
+    vector_batch_rows: int = 1_000
+
     # Tables and indexes.
     tables_max: int = 10_000
     indexes_per_table_max: int = 64
@@ -201,7 +213,8 @@ class Limits:
     import_run_rows: int = 20_000
     import_run_bytes: int = 8 * MIB
     import_tables_max: int = 10_000  # In a ZIP.
-    import_zip_entries_max: int = 1_000_000
+    import_zip_entries_max: int = 200_000
+    import_process_bytes_max: int = 1_024 * MIB
     import_expanded_bytes_max: int = 1 << 40  # What a ZIP may unpack to.
     import_step_s: float = 0.02  # How long the importer may keep others from writing.
     import_step_rows: int = 1_000

@@ -1,5 +1,7 @@
 """Fills new indexes with the documents that were there before them, while writes go on.
 
+The rows of text and vector indexes are made like entries; recent texts are folded as they come, in large steps.
+
 From the moment an index has a row, every write keeps it up (its transaction depends on the list of indexes). So
 what is left are the documents that were there before. They are read in id order from views, a run at a time,
 sorted by key (sorted runs keep the B-tree's pages warm), and put in between commits, leaving out every document
@@ -13,14 +15,18 @@ Source: design.md §11.11; runtime-and-database.md §7.2.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeAlias
 
 from cvx.backend.config import Limits
 from cvx.backend.database.catalog import TableInfo
 from cvx.backend.database.committer import Committer
 from cvx.backend.database.indexes import IndexInfo, key_of
-from cvx.backend.store import EntryChange, Store
+from cvx.backend.database.text import text_of
+from cvx.backend.database.vectors import vector_of
+from cvx.backend.store import EntryChange, Store, TextChange, VectorChange
 from cvx.values import KeyRange, Timestamp, decode
 
 _RUN_BATCHES = 20
@@ -48,48 +54,74 @@ async def fill_index(
     while True:
         run = await asyncio.to_thread(_read_run, store, limits, table, index, cursor)
         progress.total = max(run.total, progress.done)
-        for start in range(0, len(run.entries), limits.backfill_batch_rows):
-            batch = run.entries[start : start + limits.backfill_batch_rows]
-            is_last = start + limits.backfill_batch_rows >= len(run.entries)
-            notes = {resume: run.cursor} if is_last else {}
+        batches = run.batches(limits.backfill_batch_rows)
+        for batch in batches:
+            notes = {resume: run.cursor} if batch is batches[-1] else {}
             if committer.catalog.owner_of(index.index_id) is None:
                 return False
-            if not await committer.between_commits(partial(_put, store, committer, run.ts, batch, notes)):
+            put = partial(_put, store, committer, table.table_id, run.ts, batch, notes)
+            if not await committer.between_commits(put):
                 break
             progress.done += len(batch)
+            if index.is_text:
+                await _fold(store, committer, limits)
         else:
             cursor = run.cursor
             if run.is_last:
                 return True
 
 
+async def _fold(store: Store, committer: Committer, limits: Limits) -> None:
+    """Fold, once a large step is full: nobody searches the index yet, and large steps are cheaper."""
+    while store.text_backlog() >= limits.text_fold_rows_max:
+        if not await committer.between_commits(partial(store.fold_texts, limits.text_fold_rows_max)):
+            return
+
+
+_Change: TypeAlias = EntryChange | TextChange | VectorChange
+
+
 def _put(
-    store: Store, committer: Committer, ts: Timestamp, batch: list[EntryChange], notes: dict[str, bytes]
+    store: Store,
+    committer: Committer,
+    table_id: int,
+    ts: Timestamp,
+    batch: Sequence[_Change],
+    notes: dict[str, bytes],
 ) -> bool:
     """Put in a batch that was read at `ts`; False when too much has happened since to know what to leave out."""
     log = committer.log
     untouched = [
-        entry
-        for entry in batch
-        if entry.internal is not None and not log.changed_since(entry.table_id, entry.internal, ts)
+        change
+        for change in batch
+        if change.internal is not None and not log.changed_since(table_id, change.internal, ts)
     ]
     if not log.covers(ts):  # Asked last: it may have been trimmed while it was looked into.
         return False
-    store.fill(untouched, notes)
+    store.fill(
+        [change for change in untouched if isinstance(change, EntryChange)],
+        notes,
+        [change for change in untouched if isinstance(change, TextChange)],
+        [change for change in untouched if isinstance(change, VectorChange)],
+    )
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
     ts: Timestamp
-    entries: list[EntryChange]
+    changes: list[_Change]
     cursor: bytes
     is_last: bool
     total: int
 
+    def batches(self, size: int) -> list[list[_Change]]:
+        """At least one, so that the cursor is noted."""
+        return [self.changes[start : start + size] for start in range(0, len(self.changes), size)] or [[]]
+
 
 def _read_run(store: Store, limits: Limits, table: TableInfo, index: IndexInfo, cursor: bytes) -> _Run:
-    entries: list[EntryChange] = []
+    changes: list[_Change] = []
     view = store.view(detached=True)
     try:
         for _ in range(_RUN_BATCHES):
@@ -99,14 +131,30 @@ def _read_run(store: Store, limits: Limits, table: TableInfo, index: IndexInfo, 
             for row in rows:
                 document = decode(row.document)
                 assert isinstance(document, dict)
-                key = key_of(index, document, row.internal)
-                entries.append(EntryChange(table.table_id, index.index_id, key, row.internal))
+                changes += _changes(table, index, document, row.internal)
             if rows:
                 cursor = rows[-1].internal + b"\x00"
             if len(rows) < limits.backfill_batch_rows:
                 break
-        entries.sort(key=lambda entry: entry.key)
+        if index.is_database:
+            changes.sort(key=_key)
         is_last = len(rows) < limits.backfill_batch_rows
-        return _Run(view.ts, entries, cursor, is_last, view.count(table.table_id))
+        return _Run(view.ts, changes, cursor, is_last, view.count(table.table_id))
     finally:
         view.close()
+
+
+def _changes(table: TableInfo, index: IndexInfo, document: dict[str, Any], internal: bytes) -> list[_Change]:
+    """What the index gets of a document."""
+    if index.is_text:
+        text = text_of(index, document)
+        return [] if text is None else [TextChange(index.index_id, internal, None, text.stored())]
+    if index.is_vector:
+        found = vector_of(index, document)
+        return [] if found is None else [VectorChange(index.index_id, internal, *found)]
+    return [EntryChange(table.table_id, index.index_id, key_of(index, document, internal), internal)]
+
+
+def _key(change: _Change) -> bytes:
+    assert isinstance(change, EntryChange)
+    return change.key

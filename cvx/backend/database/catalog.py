@@ -73,6 +73,16 @@ class TableInfo:
         return (self.by_creation_time, *(index for index in self.indexes if index.has_entries))
 
     @cached_property
+    def text_indexes(self) -> tuple[IndexInfo, ...]:
+        """Those that are searched for words, whatever their state."""
+        return tuple(index for index in self.indexes if index.is_text)
+
+    @cached_property
+    def vector_indexes(self) -> tuple[IndexInfo, ...]:
+        """Those that are asked for neighbours, whatever their state."""
+        return tuple(index for index in self.indexes if index.is_vector)
+
+    @cached_property
     def by_name(self) -> dict[str, IndexInfo]:
         """What a query means by an index name: the version in use, before one that is being built."""
         found = {self.by_id.name: self.by_id, self.by_creation_time.name: self.by_creation_time}

@@ -26,7 +26,7 @@ from cvx.backend.database.subscriptions import OnCallbackError, Subscriptions
 from cvx.backend.database.transaction import Transaction
 from cvx.backend.database.write_log import Overlap, WriteLog
 from cvx.backend.database.write_set import Prepared
-from cvx.backend.store import Store
+from cvx.backend.store import CommitRecord, Store
 from cvx.errors import ConflictError, CvxError
 from cvx.values import Clock, DocumentId, Timestamp
 
@@ -68,6 +68,8 @@ class Committer:
         self.turns = Turns()
         self.on_catalog: Callable[[Catalog, Catalog], None] = lambda before, after: None
         """Called with the old and the new Catalog after a commit that changed it."""
+        self.on_searchable: Callable[[CommitRecord], None] = lambda record: None
+        """Called with every commit that changes text or vector indexes."""
         self._lock = asyncio.Lock()
         self._queue: list[_Waiting] = []
         self._flushed_s = 0.0
@@ -267,6 +269,8 @@ class Committer:
             if prepared.catalog_changes:
                 before, self.catalog = self.catalog, self.catalog.applied(prepared.catalog_changes)
                 self.on_catalog(before, self.catalog)
+            if prepared.record.texts or prepared.record.vectors:
+                self.on_searchable(prepared.record)
             self.subscriptions.publish(changes)
         except Exception as error:  # edge: it cannot be taken back, nor left half done.
             return self._store.fail(error)

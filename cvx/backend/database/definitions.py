@@ -14,7 +14,7 @@ from cvx.backend.database.engine import create_table
 from cvx.backend.database.indexes import IndexInfo, definition_to_row
 from cvx.backend.database.transaction import Transaction
 from cvx.errors import CvxError
-from cvx.protocol.schema import DatabaseIndex, Index
+from cvx.protocol.schema import Index
 from cvx.values import FULL_RANGE, DocumentId
 
 # ----------------------------------------------------------------------------------------------------- tables
@@ -88,8 +88,7 @@ def add_index(tx: Transaction, info: TableInfo, definition: Index, *, state: str
     if state is None:
         created_here = tx.writes.writes.get((TABLES_TABLE.table_id, info.row))
         is_new = created_here is not None and created_here.old_raw is None
-        nothing_to_fill = not isinstance(definition, DatabaseIndex) or is_new
-        state = "backfilled" if nothing_to_fill else "backfilling"
+        state = "backfilled" if is_new else "backfilling"
     return tx.insert(
         INDEXES,
         {

@@ -39,6 +39,9 @@ class IndexInfo:
     staged: bool = False
     definition: Index | None = None
     row: bytes | None = None
+    value_path: tuple[str, ...] = ()
+    """Of a text or vector index: where the text or the vector is."""
+    filter_paths: tuple[tuple[str, ...], ...] = ()
 
     @property
     def is_by_id(self) -> bool:
@@ -46,8 +49,19 @@ class IndexInfo:
 
     @property
     def has_entries(self) -> bool:
-        """Whether the store keeps entries for it (by_id is the table itself; search and vectors come later)."""
+        """Whether the store keeps entries for it (by_id is the table itself; text and vector indexes have rows of
+        their own)."""
         return bool(self.paths)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether queries search it for words."""
+        return isinstance(self.definition, SearchIndex)
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether actions ask it for nearest neighbours."""
+        return isinstance(self.definition, VectorIndex)
 
     def keeps_place(self, old: dict[str, Any], new: dict[str, Any]) -> bool:
         """Whether a change surely leaves the key as it is: a patch keeps the very objects it does not set."""
@@ -81,19 +95,26 @@ def index_info(
         fields = definition.stored_fields
         paths = tuple(parse_field_path(field) for field in fields)
         return IndexInfo(index_id, definition.name, fields, paths, state, staged, definition, row)
-    return IndexInfo(index_id, definition.name, definition.used_fields, (), state, staged, definition, row)
+    value = definition.search_field if isinstance(definition, SearchIndex) else definition.vector_field
+    return IndexInfo(
+        index_id, definition.name, definition.used_fields, (), state, staged, definition, row,
+        parse_field_path(value), tuple(parse_field_path(field) for field in definition.filter_fields),
+    )  # fmt: skip
 
 
 def key_of(index: IndexInfo, document: dict[str, Any], internal: bytes) -> bytes:
     """Where `document` stands in the index."""
-    parts = []
-    for path in index.paths:
-        value: Any = document.get(path[0], UNDEFINED)
-        for name in path[1:]:
-            value = value.get(name, UNDEFINED) if type(value) is dict else UNDEFINED
-        parts.append(encode_value(value))
+    parts = [encode_value(value_at(document, path)) for path in index.paths]
     parts.append(internal)
     return b"".join(parts)
+
+
+def value_at(document: dict[str, Any], path: tuple[str, ...]) -> Any:
+    """The value at a field path; UNDEFINED when there is none."""
+    value: Any = document.get(path[0], UNDEFINED)
+    for name in path[1:]:
+        value = value.get(name, UNDEFINED) if type(value) is dict else UNDEFINED
+    return value
 
 
 def internal_of_key(key: bytes) -> bytes:

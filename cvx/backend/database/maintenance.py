@@ -57,6 +57,7 @@ class Maintenance:
         for index_id in indexes:
             self._retention.drop_index(index_id)
         self._committer.on_catalog = self._on_catalog
+        self._fold_soon()
         self._look_for_work(self._committer.catalog)
         self._jobs["housekeeping"] = asyncio.create_task(self._keep_house())
 
@@ -73,6 +74,10 @@ class Maintenance:
         while jobs := [job for name, job in self._jobs.items() if name != "housekeeping"]:
             await asyncio.wait(jobs)
 
+    def on_texts(self) -> None:
+        """Text indexes have changed."""
+        self._fold_soon()
+
     # ---------------------------------------------------------------------------------------------- finding work
 
     def _on_catalog(self, before: Catalog, after: Catalog) -> None:
@@ -83,13 +88,17 @@ class Maintenance:
     def _look_for_work(self, catalog: Catalog) -> None:
         for table in catalog.tables():
             for index in table.indexes:
-                if index.state == "backfilling" and index.has_entries and index.row is not None:
+                if index.state == "backfilling" and index.row is not None:
                     self._start_job(index.row, partial(self._fill, table, index, index.row))
         for info in catalog.schemas():
             if info.state == "pending":
                 self._start_job(info.id, partial(self._check, info))
         for table in catalog.deleting():
             self._start_job(("delete", table.table_id), partial(self._delete, table))
+
+    def _fold_soon(self) -> None:
+        if self._store.text_backlog() >= self._limits.text_fold_rows:
+            self._start_job("texts", self._tidy_texts)
 
     def _start_job(self, name: object, work: Callable[[], Awaitable[None]]) -> None:
         if name in self._jobs:
@@ -153,6 +162,17 @@ class Maintenance:
         assert table.row is not None
         id = DocumentId(TABLES_TABLE.number, table.row)
         await self._run(lambda tx: tx.delete(id, privileged=True), "table deletion")
+
+    async def _tidy_texts(self) -> None:
+        """Fold recent texts and purge gone ones, until few are left."""
+        step, store = self._limits.text_fold_rows, self._store
+        while store.text_backlog() >= step:
+            # The larger the step, the cheaper each text; so much the longer do commits wait for it.
+            size = min(max(step, store.text_backlog() // 8), self._limits.text_fold_rows_max)
+            folded = await self._committer.between_commits(partial(store.fold_texts, size))
+            purged = await self._committer.between_commits(partial(store.purge_texts, size))
+            if not folded and not purged:
+                return
 
     async def _keep_house(self) -> None:
         loop = asyncio.get_running_loop()

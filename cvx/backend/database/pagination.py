@@ -16,6 +16,7 @@ from cvx.backend.config import Limits
 from cvx.backend.database.cursors import Cursor, CursorCodec, mismatched_cursor
 from cvx.backend.database.query import Operator, Pipeline
 from cvx.backend.database.scan import Scan
+from cvx.backend.database.text_search import SearchScan
 from cvx.backend.database.usage import Meter
 from cvx.backend.store import Row
 from cvx.errors import CvxError
@@ -102,7 +103,7 @@ class PageReader:
 
     def __init__(
         self,
-        scan: Scan,
+        scan: Scan | SearchScan,
         operators: tuple[Operator, ...],
         meter: Meter,
         limits: Limits,
@@ -133,7 +134,13 @@ class PageReader:
     def read(self) -> None:
         """Raises CvxError for a read limit that leaves no room for even one row."""
         while not self._stops():
-            rows = self._scan.fetch(self._batch())
+            try:
+                rows = self._scan.fetch(self._batch())
+            except CvxError as error:
+                if error.kind != "pagination_limit" or not self.keys:
+                    raise
+                self.cut_short = True  # A search has no more candidates; the next page will say so.
+                return
             if not rows:
                 break
             for row in rows:

@@ -18,6 +18,7 @@ from typing import Any
 from cvx.backend.config import Limits
 from cvx.backend.database.expressions import compile_filter
 from cvx.backend.database.scan import Scan
+from cvx.backend.database.text_search import SearchScan, SearchSource
 from cvx.backend.database.usage import Meter
 from cvx.backend.store import Row
 from cvx.errors import CvxError
@@ -38,18 +39,18 @@ class QuerySource:
     conditions: list[Any]
 
 
-def parse_source(query: Any) -> QuerySource:
-    """The source of a serialized query. Raises CvxError "InvalidQuery" or, for searches, "NotAvailableYet"."""
+def parse_source(query: Any) -> QuerySource | SearchSource:
+    """The source of a serialized query. Raises CvxError "InvalidQuery"."""
     source = query.get("source") if type(query) is dict else None
     if type(source) is not dict:
         raise _malformed("it has no source")
     kind = source.get("type")
     if kind == "Search":
-        raise CvxError(
-            "NotAvailableYet",
-            "Full-text search (withSearchIndex) is not available yet in this version of cvx.",
-            hint="Use an index range and .filter() for now; see docs/COMPATIBILITY.md.",
-        )
+        searched, dot, index = str(source.get("indexName")).partition(".")
+        filters = source.get("filters")
+        if not dot or type(filters) is not list:
+            raise _malformed("a search must have an indexName 'table.index' and filters")
+        return SearchSource(searched, index, filters)
     order = source.get("order")
     if order not in (None, "asc", "desc"):
         raise _malformed(f"'{str(order)[:16]}' is not an order")
@@ -143,7 +144,12 @@ class QueryStream:
     """The documents of one query, page by page. Made by `Transaction.stream`."""
 
     def __init__(
-        self, scan: Scan | None, operators: tuple[Operator, ...], meter: Meter, limits: Limits, counted: bool
+        self,
+        scan: Scan | SearchScan | None,
+        operators: tuple[Operator, ...],
+        meter: Meter,
+        limits: Limits,
+        counted: bool,
     ) -> None:
         self._scan = scan
         self._whole = scan.remaining if scan is not None else KeyRange(b"", b"")

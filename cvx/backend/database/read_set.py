@@ -2,7 +2,8 @@
 
 A point is one key (found or not); a range is everything in it, present or absent: a scan that found nothing
 still conflicts with an insert into its range. Every document write changes one key in each index of its table
-(two when it moved), so "it came", "it left" and "it changed in place" need no special cases.
+(two when it moved), so "it came", "it left" and "it changed in place" need no special cases. A text search is
+what it looked for, held against the old and the new text of the document (text.py).
 
 Rule: pure. Keys of a table's own order (`by_id`) are the internal ids, under the table's number in the store.
 """
@@ -10,8 +11,9 @@ Rule: pure. Keys of a table's own order (`by_id`) are the internal ids, under th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from cvx.backend.database.text import SearchRead, TextWrite
 from cvx.values import KeyRange, Timestamp
 
 
@@ -22,16 +24,19 @@ class CommitChanges:
     ts: Timestamp
     keys: Mapping[int, Sequence[bytes]]
     write_source: str = ""
+    texts: Mapping[int, Sequence[TextWrite]] = field(default_factory=dict)
+    """By text index."""
 
 
 class ReadSet:
-    """Points and ranges by index. Grows while a transaction runs; nobody changes it afterwards."""
+    """Points, ranges and text searches by index. Grows while a transaction runs; nobody changes it afterwards."""
 
-    __slots__ = ("points", "ranges")
+    __slots__ = ("points", "ranges", "searches")
 
     def __init__(self) -> None:
         self.points: dict[int, set[bytes]] = {}
         self.ranges: dict[int, set[KeyRange]] = {}
+        self.searches: dict[int, set[SearchRead]] = {}
 
     def add_point(self, index_id: int, key: bytes) -> None:
         """Note that one key was looked at, whether or not something was there."""
@@ -51,12 +56,18 @@ class ReadSet:
         else:
             ranges.add(range)
 
+    def add_search(self, index_id: int, read: SearchRead) -> None:
+        """Note that a text index was searched."""
+        self.searches.setdefault(index_id, set()).add(read)
+
     def update(self, other: ReadSet) -> None:
         """Add everything another ReadSet holds."""
         for index_id, points in other.points.items():
             self.points.setdefault(index_id, set()).update(points)
         for index_id, ranges in other.ranges.items():
             self.ranges.setdefault(index_id, set()).update(ranges)
+        for index_id, searches in other.searches.items():
+            self.searches.setdefault(index_id, set()).update(searches)
 
     def copy(self) -> ReadSet:
         """An independent ReadSet with the same contents."""
@@ -65,11 +76,11 @@ class ReadSet:
         return other
 
     def __bool__(self) -> bool:
-        return bool(self.points or self.ranges)
+        return bool(self.points or self.ranges or self.searches)
 
     def __len__(self) -> int:
-        """How many points and ranges it holds."""
-        return sum(map(len, self.points.values())) + sum(map(len, self.ranges.values()))
+        """How many points, ranges and searches it holds."""
+        return sum(sum(map(len, held.values())) for held in (self.points, self.ranges, self.searches))
 
     def contains(self, index_id: int, key: bytes) -> bool:
         """Whether a change of this key would matter."""
@@ -82,10 +93,15 @@ class ReadSet:
         return False
 
     def overlaps(self, changes: CommitChanges) -> tuple[int, bytes] | None:
-        """A (index, key) of the commit that was looked at, or None."""
+        """A (index, key) of the commit that was looked at, or None. Of a text index: the document's internal id."""
         for index_id, keys in changes.keys.items():
             if index_id in self.points or index_id in self.ranges:
                 for key in keys:
                     if self.contains(index_id, key):
                         return index_id, key
+        for index_id, writes in changes.texts.items():
+            for read in self.searches.get(index_id, ()):
+                for write in writes:
+                    if write.concerns(read):
+                        return index_id, write.internal
         return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from cvx.backend.database.catalog import (
     BY_INDEXED_TABLE,
@@ -31,6 +31,7 @@ from cvx.backend.database.query import QuerySource, QueryStream, parse_operators
 from cvx.backend.database.read_set import ReadSet
 from cvx.backend.database.scan import Scan, Seen
 from cvx.backend.database.snapshot import Snapshot
+from cvx.backend.database.text_search import SearchScan, SearchSource, compile_search
 from cvx.backend.database.usage import Meter, Usage
 from cvx.backend.database.write_set import WriteSet
 from cvx.errors import CvxError
@@ -169,7 +170,7 @@ class Reading:
         info = self._visible(table, component, privileged)
         found = None if info is None else info.by_name.get(index)
         if info is None or found is None:
-            raise _no_index(table, index)
+            raise no_index(table, index)
         self._note_row(INDEXES_TABLE.table_id, found.row)
         return found.index_id
 
@@ -240,8 +241,9 @@ class Reading:
     ) -> QueryStream:
         """The documents of a serialized query (runtime-and-database.md §2.1).
 
-        Raises CvxError: IndexNotFoundError, IndexBackfillingError, IndexStagedError, those of `compile_range`,
-        and those of malformed queries and filters. A missing table has no documents.
+        Raises CvxError: IndexNotFoundError, IndexBackfillingError, IndexStagedError, WrongIndexType, those of
+        `compile_range` and `compile_search`, and those of malformed queries and filters. A missing table has no
+        documents.
         """
         source = parse_source(query)
         operators = parse_operators(query, self._engine.limits)
@@ -352,7 +354,7 @@ class Reading:
         try:
             reader.read()
         except CvxError:
-            self._reads.add(index.index_id, within)  # What a page failed on was looked at, too.
+            self._depend_on(scan, within)  # What a page failed on was looked at, too.
             raise
         keys = reader.keys
 
@@ -360,23 +362,25 @@ class Reading:
             return codec.encode(Cursor(key, fingerprint))
 
         if reader.exhausted and not reader.cut_short:
-            self._reads.add(index.index_id, within)
+            self._depend_on(scan, within)
             is_done = positions.end is None or positions.end.after is None
             continue_cursor = the_end if is_done or ends_at is None else ends_at
         else:
             last = keys[-1]
             start, end = within.start, within.end
-            self._reads.add(
-                index.index_id, KeyRange(last, end) if scan.descending else KeyRange(start, last + b"\x00")
-            )
+            self._depend_on(scan, KeyRange(last, end) if scan.descending else KeyRange(start, last + b"\x00"))
             is_done, continue_cursor = False, cursor_after(last)
         return Page(
             reader.documents,
             is_done,
             continue_cursor,
-            cursor_after(keys[len(keys) // 2]) if len(keys) > 2 else None,
+            cursor_after(keys[len(keys) // 2]) if len(keys) > 2 and index.is_database else None,
             reader.status(),
         )
+
+    def _depend_on(self, scan: Scan | SearchScan, range: KeyRange) -> None:
+        if scan.index_id is not None:
+            self._reads.add(scan.index_id, range)
 
     def count(self, table: str, *, component: str = ROOT, privileged: bool = False) -> int:
         """How many documents a table has; depends on all of them."""
@@ -389,8 +393,12 @@ class Reading:
         return self.snapshot.view.count(info.table_id) + self.writes.count_delta(info)
 
     def _open(
-        self, source: QuerySource, component: str, privileged: bool, range: KeyRange | None = None
-    ) -> tuple[Scan | None, TableInfo | None, IndexInfo | None]:
+        self,
+        source: QuerySource | SearchSource,
+        component: str,
+        privileged: bool,
+        range: KeyRange | None = None,
+    ) -> tuple[Scan | SearchScan | None, TableInfo | None, IndexInfo | None]:
         """A scan over what the source means; None for a table that does not exist."""
         table = self._visible(source.table, component, privileged)
         if table is None:
@@ -398,9 +406,11 @@ class Reading:
         index = table.by_name.get(source.index)
         if index is None:
             self._reads.add(BY_INDEXED_TABLE.index_id, table.indexes_range)
-            raise _no_index(table.name, source.index)
+            raise no_index(table.name, source.index)
         self._note_row(INDEXES_TABLE.table_id, index.row)
-        _check_usable(table, index)
+        if isinstance(source, SearchSource):
+            return self._search(source, table, index), table, index
+        check_usable(table, index, "database")
         if range is None:
             range = compile_range(table.name, table.number, index, source.conditions)
         if not table.is_system:  # Or a push of thousands of modules would be too much.
@@ -408,6 +418,16 @@ class Reading:
             self.usage.queries += 1
         scan = Scan(self.snapshot, self.writes, table, index, range, source.descending, self._seen)
         return scan, table, index
+
+    def _search(self, source: SearchSource, table: TableInfo, index: IndexInfo) -> SearchScan:
+        check_usable(table, index, "search")
+        limits = self._engine.limits
+        query = compile_search(source, index, limits)
+        self._meter.interval()
+        self.usage.queries += 1
+        if query is not None:
+            self._reads.add_search(index.index_id, query.read)
+        return SearchScan(self.snapshot, self.writes, table, index, query, limits)
 
     @contextlib.contextmanager
     def unrecorded(self) -> Iterator[None]:
@@ -418,6 +438,13 @@ class Reading:
             yield
         finally:
             self._reads, self._streams, self._noted = kept, streams, noted
+
+
+_USED_WITH = {
+    "database": ".withIndex",
+    "search": ".withSearchIndex",
+    "vector": "ctx.vectorSearch in an action",
+}
 
 
 def id_of(id: AnyId) -> DocumentId:
@@ -432,19 +459,24 @@ def document_of(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def _no_index(table: str, index: str) -> CvxError:
+def no_index(table: str, index: str) -> CvxError:
+    """The error for an index that a table has not."""
     return CvxError(
         "IndexNotFoundError", f"Index {table}.{index} not found.",
         hint="Add it to the table in convex/schema.ts and push.", retry_when="files",
     )  # fmt: skip
 
 
-def _check_usable(table: TableInfo, index: IndexInfo) -> None:
+def check_usable(table: TableInfo, index: IndexInfo, kind: Literal["database", "search", "vector"]) -> None:
+    """Raise CvxError for an index that is not of this kind (WrongIndexType) or cannot be asked yet
+    (IndexBackfillingError, IndexStagedError)."""
     where = f"Index {table.name}.{index.name}"
-    if not index.is_database:
+    found = "search" if index.is_text else "vector" if index.is_vector else "database"
+    if found != kind:
         raise CvxError(
-            "WrongIndexType", f"{where} is not a database index.", hint="Use it in its own search."
-        )
+            "WrongIndexType", f"{where} is a {found} index, not a {kind} index.",
+            hint=f"Use it with {_USED_WITH[found]}.", retry_when="files",
+        )  # fmt: skip
     if index.state != "enabled" and not index.staged:
         raise CvxError(
             "IndexBackfillingError", f"{where} is currently backfilling and not available to query yet.",

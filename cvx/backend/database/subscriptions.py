@@ -1,7 +1,8 @@
 """Subscriptions: ReadSets that wait for a commit that overlaps them.
 
 Each is told once, synchronously, while that commit is published, in the order of commits. Points are found in a
-dictionary and ranges in a tree per index, so that 10,000 subscriptions cost a write no more than 100.
+dictionary and ranges in a tree per index, searches by the terms and prefixes they look for, so that 10,000
+subscriptions cost a write no more than 100.
 
 Rule: callbacks run inside the commit. They note what happened and return; they do not raise.
 
@@ -10,12 +11,14 @@ Source: reference/runtime-and-database.md §5.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from cvx.backend.database.interval_tree import IntervalTree
 from cvx.backend.database.read_set import CommitChanges, ReadSet
+from cvx.backend.database.text import IndexedText, SearchRead
 from cvx.backend.database.write_log import WriteLog
+from cvx.backend.store import occurrences
 from cvx.values import Timestamp
 
 OnInvalidate = Callable[[Timestamp], None]
@@ -59,6 +62,51 @@ class _IndexSubscriptions:
         self.ranges: IntervalTree[Subscription] = IntervalTree()
 
 
+class _TextSubscriptions:
+    """Those that have searched one text index: by each term, and by each prefix."""
+
+    def __init__(self) -> None:
+        self._terms: dict[bytes, dict[SearchRead, set[Subscription]]] = {}
+        self._prefixes: dict[bytes, dict[SearchRead, set[Subscription]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._terms or self._prefixes)
+
+    def add(self, read: SearchRead, subscription: Subscription) -> None:
+        for known, key in self._places(read):
+            known.setdefault(key, {}).setdefault(read, set()).add(subscription)
+
+    def remove(self, read: SearchRead, subscription: Subscription) -> None:
+        for known, key in self._places(read):
+            reads = known[key]
+            reads[read].discard(subscription)
+            if not reads[read]:
+                del reads[read]
+            if not reads:
+                del known[key]
+
+    def _places(
+        self, read: SearchRead
+    ) -> Iterator[tuple[dict[bytes, dict[SearchRead, set[Subscription]]], bytes]]:
+        for term in read.terms:
+            yield self._terms, term
+        if read.prefix is not None:
+            yield self._prefixes, read.prefix
+
+    def concerned(self, text: IndexedText) -> set[Subscription]:
+        """Whose searches find this text."""
+        found: set[Subscription] = set()
+        lengths = {len(prefix) for prefix in self._prefixes}
+        for term, _ in occurrences(text.terms):
+            places = [self._terms.get(term)]
+            places += [self._prefixes.get(term[:length]) for length in lengths if length <= len(term)]
+            for reads in places:
+                for read, waiting in () if reads is None else reads.items():
+                    if all(wanted in text.filters for wanted in read.filters):
+                        found |= waiting
+        return found
+
+
 class Subscriptions:
     """All that wait. `on_error`: where an exception of a callback is reported (it cannot undo a commit)."""
 
@@ -66,6 +114,7 @@ class Subscriptions:
         self._log = log
         self._on_error = on_error
         self._indexes: dict[int, _IndexSubscriptions] = {}
+        self._texts: dict[int, _TextSubscriptions] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -93,6 +142,10 @@ class Subscriptions:
             tree = self._of(index_id).ranges
             for range in ranges:
                 tree.add(range, subscription)
+        for index_id, searches in reads.searches.items():
+            searched = self._texts.setdefault(index_id, _TextSubscriptions())
+            for read in searches:
+                searched.add(read, subscription)
         return subscription
 
     def _of(self, index_id: int) -> _IndexSubscriptions:
@@ -120,6 +173,12 @@ class Subscriptions:
             index = self._indexes.get(index_id)
             if index is not None and not index.points and not index.ranges:
                 del self._indexes[index_id]
+        for index_id, searches in reads.searches.items():
+            searched = self._texts[index_id]
+            for read in searches:
+                searched.remove(read, subscription)
+            if not searched:
+                del self._texts[index_id]
 
     def publish(self, changes: CommitChanges) -> int:
         """Tell everyone whom a commit concerns; how many."""
@@ -134,6 +193,12 @@ class Subscriptions:
                     told |= waiting
                 if index.ranges:
                     told |= index.ranges.at(key)
+        for index_id, writes in changes.texts.items():
+            searched = self._texts.get(index_id)
+            for write in () if searched is None else writes:
+                for text in write.versions:
+                    assert searched is not None
+                    told |= searched.concerned(text)
         for subscription in told:
             self.remove(subscription)
             subscription.take_out()

@@ -8,10 +8,12 @@ Rule: pure. The committer appends; nothing else does.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
 from cvx.backend.database.read_set import CommitChanges, ReadSet
+from cvx.backend.database.text import TextWrite
 from cvx.values import KeyRange, Timestamp
 
 
@@ -46,6 +48,7 @@ class WriteLog:
         self._entries = 0
         self._commits: deque[CommitChanges] = deque()
         self._tails: dict[int, _IndexTail] = {}
+        self._texts: dict[int, deque[tuple[Timestamp, TextWrite]]] = {}
 
     def append(self, changes: CommitChanges) -> None:
         """Add the newest commit."""
@@ -59,6 +62,9 @@ class WriteLog:
                 tail.changes.append((ts, key))
                 tail.newest[key] = ts
             self._entries += len(keys)
+        for index_id, writes in changes.texts.items():
+            self._texts.setdefault(index_id, deque()).extend((ts, write) for write in writes)
+            self._entries += _weight(writes)
         self._commits.append(changes)
         self.last_ts = ts
         while self._entries > self._entries_max and len(self._commits) > 1:
@@ -81,6 +87,10 @@ class WriteLog:
             self._entries -= len(keys)
             if not tail.changes:
                 del self._tails[index_id]
+        for index_id, writes in changes.texts.items():
+            for _ in writes:
+                self._texts[index_id].pop()
+            self._forget_texts(index_id, writes)
         self.last_ts = self._commits[-1].ts if self._commits else self.start_ts
 
     def trim(self, before: Timestamp) -> None:
@@ -100,6 +110,15 @@ class WriteLog:
             self._entries -= len(keys)
             if not tail.changes:
                 del self._tails[index_id]
+        for index_id, writes in changes.texts.items():
+            for _ in writes:
+                self._texts[index_id].popleft()
+            self._forget_texts(index_id, writes)
+
+    def _forget_texts(self, index_id: int, writes: Sequence[TextWrite]) -> None:
+        self._entries -= _weight(writes)
+        if not self._texts[index_id]:
+            del self._texts[index_id]
 
     def covers(self, since: Timestamp) -> bool:
         """Whether every commit after `since` is still known."""
@@ -130,6 +149,12 @@ class WriteLog:
                 if found is not None:
                     ts, key, range = found
                     return self._overlap(index_id, key, ts, range)
+        for index_id, searches in reads.searches.items():
+            for ts, write in reversed(self._texts.get(index_id, ())):
+                if ts <= since:
+                    break
+                if any(write.concerns(read) for read in searches):
+                    return self._overlap(index_id, write.internal, ts, None)
         return None
 
     def earliest_overlap(self, reads: ReadSet, since: Timestamp) -> Timestamp | None:
@@ -147,6 +172,10 @@ class WriteLog:
                 source = changes.write_source
                 break
         return Overlap(index_id, key, ts, source, read)
+
+
+def _weight(writes: Sequence[TextWrite]) -> int:
+    return sum(write.weight for write in writes)
 
 
 def _first_in(

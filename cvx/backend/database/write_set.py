@@ -19,8 +19,10 @@ from sortedcontainers import SortedDict
 from cvx.backend.database.catalog import BASIC_TABLE_IDS, Catalog, TableInfo
 from cvx.backend.database.indexes import IndexInfo, key_of
 from cvx.backend.database.read_set import CommitChanges
-from cvx.backend.store import CommitRecord, EntryChange, Revision
-from cvx.values import COMMIT_TS, DocumentId, Timestamp, decode, encode
+from cvx.backend.database.text import IndexedText, TextWrite, text_of
+from cvx.backend.database.vectors import vector_of
+from cvx.backend.store import CommitRecord, EntryChange, Revision, TextChange, VectorChange
+from cvx.values import COMMIT_TS, UNDEFINED, DocumentId, Timestamp, decode, encode
 
 WriteKey = tuple[int, bytes]
 """Store id of the table, internal id of the document."""
@@ -150,6 +152,14 @@ class WriteSet:
                 overlay.put(write, None)
         return overlay
 
+    def texts(self, table: TableInfo, index: IndexInfo) -> dict[bytes, IndexedText | None]:
+        """What a text index would hold of the documents of the table that the transaction has written, by internal id."""
+        return {
+            internal: None if write.new is None else text_of(index, write.new)
+            for (table_id, internal), write in self.writes.items()
+            if table_id == table.table_id
+        }
+
     def count_delta(self, table: TableInfo) -> int:
         """By how many documents the table has grown."""
         return sum(
@@ -191,6 +201,9 @@ class WriteSet:
         revisions: list[Revision] = []
         entries: list[EntryChange] = []
         keys: dict[int, list[bytes]] = {}
+        texts: list[TextChange] = []
+        vectors: list[VectorChange] = []
+        text_writes: dict[int, list[TextWrite]] = {}
         catalog_changes = []
         for (table_id, internal), write in self.writes.items():
             new, new_raw = write.new, write.new_raw
@@ -223,13 +236,68 @@ class WriteSet:
                         entries.append(EntryChange(table_id, index_id, new_key, internal))
                 elif index.state == "backfilling" and new_key is not None:
                     entries.append(EntryChange(table_id, index_id, new_key, internal))
+            for index in table.text_indexes:
+                written = _text_write(index, internal, old, new)
+                if written is not None:
+                    text_writes.setdefault(index.index_id, []).append(written)
+                    texts += _text_changes(index, written)
+            for index in table.vector_indexes:
+                vectors += _vector_changes(index, internal, old, new)
             if table_id in BASIC_TABLE_IDS:
                 catalog_changes.append((table_id, internal, new))
         return Prepared(
-            CommitRecord(ts, revisions, entries),
-            CommitChanges(ts, keys, write_source),
+            CommitRecord(ts, revisions, entries, texts, vectors),
+            CommitChanges(ts, keys, write_source, text_writes),
             tuple(catalog_changes),
         )
+
+
+def _text_write(
+    index: IndexInfo, internal: bytes, old: dict[str, Any] | None, new: dict[str, Any] | None
+) -> TextWrite | None:
+    """A document's change as a text index sees it; None when it sees neither version."""
+    before = None if old is None else text_of(index, old)
+    after = None if new is None else text_of(index, new)
+    return None if before is None and after is None else TextWrite(internal, before, after)
+
+
+def _text_changes(index: IndexInfo, write: TextWrite) -> list[TextChange]:
+    """What the store is to do about it. An index that is being filled is given every version."""
+    internal, old, new = write
+    if old is not None and new is not None and new.is_same(old) and index.state != "backfilling":
+        return []
+    return [
+        TextChange(
+            index.index_id,
+            internal,
+            None if old is None else old.terms,
+            None if new is None else new.stored(),
+        )
+    ]
+
+
+def _vector_changes(
+    index: IndexInfo, internal: bytes, old: dict[str, Any] | None, new: dict[str, Any] | None
+) -> list[VectorChange]:
+    if (
+        old is not None
+        and new is not None
+        and index.state != "backfilling"
+        and _is_untouched(index, old, new)
+    ):
+        return []
+    before = None if old is None else vector_of(index, old)
+    after = None if new is None else vector_of(index, new)
+    if before == after and (after is None or index.state != "backfilling"):
+        return []
+    vector, filters = (None, b"") if after is None else after
+    return [VectorChange(index.index_id, internal, vector, filters)]
+
+
+def _is_untouched(index: IndexInfo, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether a change surely leaves alone what the index looks at (as IndexInfo.keeps_place)."""
+    paths = (index.value_path, *index.filter_paths)
+    return all(old.get(path[0], UNDEFINED) is new.get(path[0], UNDEFINED) for path in paths)
 
 
 def _resolved(value: Any, ts: Timestamp) -> Any:

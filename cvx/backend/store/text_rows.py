@@ -67,8 +67,8 @@ _RECENT = (
     "(SELECT folded FROM text_indexes WHERE index_id=?) AND gone=0 ORDER BY text_id"
 )
 _GONE = "SELECT text_id FROM texts WHERE index_id=? AND gone=1 ORDER BY text_id"
-_LAST_PIECE = "SELECT first_id, length(entries) FROM postings WHERE index_id=? AND term=? ORDER BY first_id DESC LIMIT 1"
-_EXTEND = "UPDATE postings SET entries = entries || ? WHERE index_id=? AND term=? AND first_id=?"
+_LAST_PIECE = "SELECT first_id, entries FROM postings WHERE index_id=? AND term=? ORDER BY first_id DESC LIMIT 1"
+_SET_PIECE = "UPDATE postings SET entries=? WHERE index_id=? AND term=? AND first_id=?"
 _NEW_PIECE = "INSERT INTO postings (index_id, term, first_id, entries) VALUES (?,?,?,?)"
 _PIECE_OF = (
     "SELECT first_id, entries FROM postings WHERE index_id=? AND term=? AND first_id <= ? "
@@ -208,14 +208,14 @@ def _add_postings(
     for term in sorted(entries):
         added = entries[term]
         row = writer.execute(_LAST_PIECE, (index_id, term)).fetchone()
-        room = 0 if row is None else (_ENTRIES_BYTES_MAX - row[1]) // POSTING.size
+        room = 0 if row is None else (_ENTRIES_BYTES_MAX - len(row[1])) // POSTING.size
         if room > 0:
-            extended.append((b"".join(added[:room]), index_id, term, row[0]))
+            extended.append((row[1] + b"".join(added[:room]), index_id, term, row[0]))
             added = added[room:]
         for start in range(0, len(added), per_piece):
             piece = added[start : start + per_piece]
             created.append((index_id, term, POSTING.unpack(piece[0])[0], b"".join(piece)))
-    writer.executemany(_EXTEND, extended)
+    writer.executemany(_SET_PIECE, extended)
     writer.executemany(_NEW_PIECE, created)
 
 
@@ -276,10 +276,7 @@ def _take_postings(writer: sqlite3.Connection, index_id: int, term: bytes, text_
     for first_id, piece in pieces.items():
         if piece:
             entries = b"".join([POSTING.pack(*pair) for pair in piece.items()])
-            writer.execute(
-                "UPDATE postings SET entries=? WHERE index_id=? AND term=? AND first_id=?",
-                (entries, index_id, term, first_id),
-            )
+            writer.execute(_SET_PIECE, (entries, index_id, term, first_id))
         else:
             writer.execute(
                 "DELETE FROM postings WHERE index_id=? AND term=? AND first_id=?", (index_id, term, first_id)

@@ -57,7 +57,7 @@ async def dev_token(call: Call) -> Response:
     if not body.subject:
         raise CvxError("InvalidDevToken", "The subject of a token must not be empty.")
     if not math.isfinite(body.expires_in_seconds) or not 1 <= body.expires_in_seconds <= most_s:
-        raise CvxError("InvalidDevToken", f"A token holds from 1 to {most_s:g} seconds.")
+        raise CvxError("InvalidDevToken", f"A token holds from 1 to {most_s:.0f} seconds.")
     now_s = services.db.clock.now_ns() / 1e9
     cloud_url = services.issuing.urls().cloud
     token = issuer.issue(cloud_url, body.subject, body.claims, now_s, body.expires_in_seconds)

@@ -105,7 +105,16 @@ def token(
     body = {"subject": subject, "claims": _claims(claims or []), "expiresInSeconds": _seconds(expires)}
 
     async def go(client: Any) -> bytes:
-        answer: bytes = await client.post("/api/dev_issuer/token", body)
+        try:
+            answer: bytes = await client.post("/api/dev_issuer/token", body)
+        except CvxError as error:
+            if error.code == "DevIssuerDisabled":
+                error.hint = (
+                    "Start the backend with `cvx backend serve --dev-issuer`, or use the one of `cvx dev`."
+                )
+            elif error.code in ("NotFound", "Http404"):
+                error.hint = "Only cvx's own backend issues such tokens."
+            raise
         return answer
 
     answer = msgspec.json.decode(context.with_client(go))

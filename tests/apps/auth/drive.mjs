@@ -3,7 +3,7 @@
 import { importJWK, createRemoteJWKSet, jwtVerify, SignJWT } from "jose";
 import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi as api } from "convex/server";
-import { assert, check, finish, rejection, sleep, until, url, watch } from "./harness.mjs";
+import { adminKey, assert, check, finish, rejection, sleep, until, url, watch } from "./harness.mjs";
 import { signIn, startProvider } from "./provider.mjs";
 
 const provider = await startProvider({ port: Number(process.env.OIDC_PORT) });
@@ -138,6 +138,55 @@ await check("a refresh that fails signs out, and the conversation goes on", asyn
   await until(() => states.at(-1) === false && seen.value === null, "signed out by the token that is nobody's");
   assert.ok(fresh >= 1 && fresh < 10, "it does not go on trying for ever");
   await client.close();
+});
+
+await check("a change of providers counts for the next token, not for who is there already", async () => {
+  const configure = async (issuer) => {
+    const response = await fetch(`${url}/api/update_environment_variables`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Convex ${adminKey}` },
+      body: JSON.stringify({ changes: [{ name: "OWN_ISSUER", value: issuer }] }),
+    });
+    assert.equal(response.status, 200);
+  };
+  const token = await own({ sub: "stays" });
+  const client = live();
+  client.setAuth(async () => token);
+  const seen = watch(client, api.users.identity);
+  await until(() => seen.value?.subject === "stays", "signed in");
+  await configure("https://moved.example.com");
+  assert.match((await rejection(as(token).query(api.users.identity))).message, /NoAuthProvider/);
+  const moved = await as(await own({ iss: "https://moved.example.com" })).query(api.users.identity);
+  assert.equal(moved.issuer, "https://moved.example.com");
+  await client.mutation(api.users.store, {});
+  assert.equal(seen.value.subject, "stays");
+  const late = live();
+  const states = [];
+  late.setAuth(async () => token, (signedIn) => states.push(signedIn));
+  await until(() => states.at(-1) === false, "who comes now is refused");
+  await configure(process.env.OWN_ISSUER);
+  assert.equal((await as(token).query(api.users.identity)).subject, "stays");
+  await client.close();
+  await late.close();
+});
+
+await check("admins act as a user", async () => {
+  const attributes = (value) => Buffer.from(typeof value === "string" ? value : JSON.stringify(value)).toString("base64");
+  const acting = async (suffix, path = "users:identity") => {
+    const response = await fetch(`${url}/api/query`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Convex ${adminKey}${suffix}` },
+      body: JSON.stringify({ path, args: {} }),
+    });
+    return [response.status, await response.json()];
+  };
+  const [, ada] = await acting(`:${attributes({ issuer: "https://i.test", subject: "ada", name: "Ada", plan: "pro", email: null })}`);
+  assert.deepEqual(ada.value, { tokenIdentifier: "https://i.test|ada", issuer: "https://i.test", subject: "ada", name: "Ada", plan: "pro" });
+  const [, named] = await acting(`:${attributes({ tokenIdentifier: "https://i.test|ada" })}`);
+  assert.deepEqual([named.value.issuer, named.value.subject], ["https://i.test", "ada"]);
+  assert.deepEqual((await acting(""))[1].value, null);
+  for (const bad of [{ subject: "ada" }, [], "not json"]) assert.equal((await acting(`:${attributes(bad)}`))[0], 400);
+  assert.equal((await acting(":%%%"))[1].code, "HeaderParseFailure");
 });
 
 await check("tokens that the deployment signs itself", async () => {

@@ -21,7 +21,6 @@ const refused = async (promise) => (await rejection(promise)).message;
 // ---- features that come later
 
 const notYet = {
-  signJwt: /Signing tokens \(ctx\.auth\.signJwt\)/,
   audit: /Audit logs/,
   textSearch: /Full-text search/,
   textSearchPage: /Full-text search/,

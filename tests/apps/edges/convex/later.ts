@@ -12,7 +12,6 @@ export const nothing = mutation({ args: {}, handler: async () => null });
 export const search = action({ args: {}, handler: async (ctx) => await ctx.vectorSearch("texts", "by_embedding", { vector: [1, 2] }) });
 
 const inMutations: Record<string, (ctx: any) => Promise<unknown>> = {
-  signJwt: (ctx) => ctx.auth.signJwt({ claims: { sub: "x" }, expiresInSeconds: 60 }),
   audit: () => log.audit({ a: 1 }),
   textSearch: (ctx) => ctx.db.query("texts").withSearchIndex("by_body", (q: any) => q.search("body", "x")).collect(),
 };

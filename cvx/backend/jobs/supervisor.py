@@ -99,12 +99,12 @@ class DueLoop(Generic[T]):
         subscription, wait_s = self._look()
         if self._waiting or subscription is None:
             return
+        # Not `wait_for`, which forgets that it was cancelled when both happen at once.
+        timer = asyncio.get_running_loop().call_later(wait_s, self._wake.set)
         try:
-            if not self._wake.is_set():
-                await asyncio.wait_for(self._wake.wait(), wait_s)
-        except asyncio.TimeoutError:
-            pass
+            await self._wake.wait()
         finally:
+            timer.cancel()
             subscription.close()
 
     def _look(self) -> tuple[Subscription | None, float]:

@@ -25,7 +25,7 @@ from cvx.backend.deploy import PushService
 from cvx.backend.files import open_folder_store
 from cvx.backend.functions import FileStorage, FunctionExecutor, TrustedProviders
 from cvx.backend.http import ApiApp, HttpServer, Issuing, Services, SiteApp, own_transport
-from cvx.backend.jobs import Scheduler
+from cvx.backend.jobs import Scheduler, Transfers
 from cvx.backend.model import SYSTEM_TABLES, DeploymentInfo
 from cvx.backend.runner import ActionPool, ActionRunner, Environment, IsolatePool
 from cvx.backend.sync import SyncServices
@@ -109,7 +109,12 @@ class Backend:
             authenticator = Authenticator(config.instance_name, config.instance_secret, tokens)
             issuing = Issuing(signer, dev_issuer, trusted.urls)
             sync = SyncServices(executor, db, authenticator, self.clock, config.limits, config.redact_logs)
-            self._services = Services(config, info, db, executor, authenticator, sync, pushes, files, issuing)
+            transfers = Transfers(db, config.data_dir / "transfers", self.clock, config.limits)
+            self._parts.push_async_callback(transfers.close)
+            await transfers.start()
+            self._services = Services(
+                config, info, db, executor, authenticator, sync, pushes, files, issuing, transfers
+            )
             scheduler = Scheduler(db, executor, config.limits)
             self._parts.push_async_callback(scheduler.stop)
             await scheduler.start()

@@ -21,6 +21,8 @@ import msgspec
 
 from cvx.errors import CvxError
 from cvx.values.value import (
+    ABSENT_CREATION_TIME_SIZE_BYTES,
+    ABSENT_ID_SIZE_BYTES,
     ARRAY_LENGTH_MAX,
     COMMIT_TS,
     DOCUMENT_NESTING_MAX,
@@ -103,12 +105,16 @@ def canonicalize(raw: bytes) -> tuple[bytes, Value, int]:
 
 
 def open_document(fields: dict[str, Any]) -> int:
-    """Turn a parsed JSON object, in place, into the document it stands for; its weight. Raises as `decode` and
-    `check_document` do."""
+    """Turn a parsed JSON object, in place, into the document it stands for; its weight, in which an absent `_id`
+    or `_creationTime` counts with its usual size. Raises as `decode` and `check_document` do."""
     try:
         size = _open_object(fields, DOCUMENT_NESTING_MAX, False)
     except CvxError as error:
         raise too_deep_for_a_document() if error.code == "TooNestedError" else error from None
+    if "_id" not in fields:
+        size += ABSENT_ID_SIZE_BYTES
+    if "_creationTime" not in fields:
+        size += ABSENT_CREATION_TIME_SIZE_BYTES
     check_document_size(size)
     for name in fields:
         if name[:1] == "_":

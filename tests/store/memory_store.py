@@ -131,8 +131,10 @@ class MemoryStore:
     def get_global(self, name: str) -> bytes | None:
         return self._globals.get(name)
 
-    def set_global(self, name: str, value: bytes) -> None:
-        self._globals[name] = value
+    def set_global(self, name: str, value: bytes | None) -> None:
+        self._globals.pop(name, None)
+        if value is not None:
+            self._globals[name] = value
 
     def drop_table(self, table_id: int, limit: int) -> int:
         gone = sorted(key for key in self._documents if key[0] == table_id)[:limit]

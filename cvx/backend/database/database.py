@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -197,9 +198,16 @@ class Database:
 
     async def load(
         self, bulk: BulkFile, documents: range, entries: range, globals: Mapping[str, bytes]
-    ) -> None:
-        """Add documents and entries of a bulk file to a hidden table, between commits, and note progress."""
-        await self._committer.between_commits(lambda: self._store.load(bulk, documents, entries, globals))
+    ) -> float:
+        """Add documents and entries of a bulk file to a hidden table, between commits, and note progress; how many
+        seconds others could not commit."""
+
+        def load() -> float:
+            begun = time.perf_counter()
+            self._store.load(bulk, documents, entries, globals)
+            return time.perf_counter() - begun
+
+        return await self._committer.between_commits(load)
 
     def note(self, name: str) -> bytes | None:
         """What `load` noted last under this name."""
@@ -243,6 +251,10 @@ class Database:
         commit's timestamp. Whatever `body` raises ends it, with nothing written."""
         keys: set[ConflictKey] = set()
         conflicts = 0
+    async def forget_note(self, name: str) -> None:
+        """Remove what `load` noted under this name."""
+        await self._committer.between_commits(lambda: self._store.set_global(name, None))
+
         while True:
             try:
                 if conflicts == 0:

@@ -13,9 +13,9 @@ import msgspec
 
 from cvx.backend.functions.calls import depend_on_table_names
 from cvx.backend.functions.system_functions import SystemContext, system_query
-from cvx.backend.model import deployment, environment, modules, schemas
+from cvx.backend.model import deployment, environment, modules, schemas, transfers
 from cvx.errors import CvxError
-from cvx.values import FULL_RANGE, Value, from_json
+from cvx.values import FULL_RANGE, DocumentId, Value, from_json
 
 _STRING = {"type": "string"}
 _ANY = {"type": "any"}
@@ -139,6 +139,27 @@ def _without_specials(parsed: Any) -> Any:
     if isinstance(parsed, list):
         return [_without_specials(child) for child in parsed]
     return parsed
+
+
+@system_query("_system/cli/queryImport", {"importId": _STRING})
+def query_import(context: SystemContext, args: dict[str, Any]) -> Value:
+    """One import's row, or null: how far it is."""
+    id = DocumentId.try_parse(args["importId"])
+    if id is None or context.tx.table_name_of(id) != transfers.IMPORTS:
+        return None
+    return context.tx.get_value(id, privileged=True)
+
+
+@system_query("_system/cli/queryImport:list", {})
+def list_imports(context: SystemContext, args: dict[str, Any]) -> Value:
+    """The newest imports."""
+    return list(transfers.import_documents(context.tx))
+
+
+@system_query("_system/cli/exports:getLatest", {})
+def latest_export(context: SystemContext, args: dict[str, Any]) -> Value:
+    """The newest export's row, or null."""
+    return transfers.latest_export(context.tx)
 
 
 @system_query("_system/cli/convexUrl:cloudUrl", {})

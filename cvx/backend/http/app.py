@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from cvx.backend.http import admin, calls, files, issuing, pushes, scheduled
+from cvx.backend.http import admin, calls, files, issuing, pushes, scheduled, transfers
 from cvx.backend.http.middleware import Call, Handler, answer, cors_headers, preflight_response
 from cvx.backend.http.services import Services
 from cvx.backend.http.sync_socket import is_sync_path, refuse_unknown_socket, serve_sync_socket
@@ -55,6 +55,12 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/api/dev_issuer/.well-known/openid-configuration": {"GET": issuing.dev_discovery},
     "/api/dev_issuer/token": {"POST": issuing.dev_token},
 }
+    "/api/import": {"POST": transfers.import_body},
+    "/api/import/start_upload": {"POST": transfers.start_upload},
+    "/api/import/upload_part": {"POST": transfers.upload_part},
+    "/api/import/finish_upload": {"POST": transfers.finish_upload},
+    "/api/perform_import": {"POST": transfers.perform_import},
+    "/api/cancel_import": {"POST": transfers.cancel_import},
 PREFIX_ROUTES: dict[str, dict[str, Handler]] = {
     "/api/run/": {"POST": calls.run},
     files.PATH: {"GET": files.download},

@@ -10,6 +10,7 @@ from cvx.backend.config import BackendConfig
 from cvx.backend.database import Database
 from cvx.backend.deploy import PushService
 from cvx.backend.functions import FileStorage, FunctionExecutor
+from cvx.backend.jobs import Transfers
 from cvx.backend.model import CanonicalUrls, DeploymentInfo
 from cvx.backend.sync import SyncServices
 
@@ -36,3 +37,4 @@ class Services:
     pushes: PushService
     files: FileStorage
     issuing: Issuing
+    transfers: Transfers

@@ -276,8 +276,8 @@ class Store(Protocol):
 
     def get_global(self, name: str) -> bytes | None: ...
 
-    def set_global(self, name: str, value: bytes) -> None:
-        """Set a global, durably."""
+    def set_global(self, name: str, value: bytes | None) -> None:
+        """Set a global, durably; None removes it."""
         ...
 
     def drop_table(self, table_id: int, limit: int) -> int:

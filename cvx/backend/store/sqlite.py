@@ -343,9 +343,12 @@ class SqliteStore:
         self._next_id += len(documents)
         self._checkpointer.wrote((len(documents) + len(entries) // 4) // 4)
 
-    def set_global(self, name: str, value: bytes) -> None:
+    def set_global(self, name: str, value: bytes | None) -> None:
         with self._writing() as writer:
-            writer.execute(_SET, (name, value))
+            if value is None:
+                writer.execute("DELETE FROM globals WHERE name=?", (name,))
+            else:
+                writer.execute(_SET, (name, value))
         self._flusher.sync()
 
     def trim(self, before: Timestamp, limit: int) -> int:

@@ -1,0 +1,116 @@
+"""/api/import/*, /api/export/*: files that come and go.
+
+Bodies are written to disk as they come and sent as they are read: nothing here holds a file.
+
+Source: reference/cli-and-deploy.md §5.3, §5.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, get_args
+
+from starlette.responses import Response
+
+from cvx.backend.http.middleware import Call, JsonResponse
+from cvx.backend.model.transfers import ImportOrder
+from cvx.errors import CvxError
+from cvx.protocol.calls import encode_body
+from cvx.protocol.transfers import (
+    FinishUploadRequest,
+    FinishUploadResponse,
+    ImportFormat,
+    ImportIdRequest,
+    ImportMode,
+    ImportRequest,
+    OneShotResponse,
+    StartUploadResponse,
+)
+
+# ----------------------------------------------------------------------------------------------------- imports
+
+
+async def start_upload(call: Call) -> Response:
+    """POST /api/import/start_upload."""
+    await call.admin(write=True)
+    return JsonResponse(encode_body(StartUploadResponse(upload_token=call.services.transfers.imports.uploads.begin())))
+
+
+async def upload_part(call: Call) -> Response:
+    """POST /api/import/upload_part?uploadToken=&partNumber=: the answer is the part's token, a JSON value."""
+    await call.admin(write=True)
+    token, number = _parameter(call, "uploadToken"), _parameter(call, "partNumber")
+    if not number.isdecimal() or len(number) > 9:
+        raise CvxError("InvalidPartNumber", "The parameter `partNumber` must be a whole number from 1 on.")
+    part = await call.services.transfers.imports.uploads.put(token, int(number), _body(call))
+    return JsonResponse(encode_body(part))
+
+
+async def finish_upload(call: Call) -> Response:
+    """POST /api/import/finish_upload: begins the import; the answer is its id."""
+    await call.admin(write=True)
+    body = await call.json(FinishUploadRequest)
+    id = await call.services.transfers.imports.submit(_order(body.import_, body.upload_token), body.part_tokens)
+    return JsonResponse(encode_body(FinishUploadResponse(import_id=str(id))))
+
+
+async def perform_import(call: Call) -> Response:
+    """POST /api/perform_import: confirms; an empty 200."""
+    await call.admin(write=True)
+    await call.services.transfers.imports.confirm((await call.json(ImportIdRequest)).import_id)
+    return Response(status_code=200)
+
+
+async def cancel_import(call: Call) -> Response:
+    """POST /api/cancel_import; an empty 200."""
+    await call.admin(write=True)
+    await call.services.transfers.imports.cancel((await call.json(ImportIdRequest)).import_id)
+    return Response(status_code=200)
+
+
+async def import_body(call: Call) -> Response:
+    """POST /api/import?tableName=&format=&mode=: a whole file in one request, without a question."""
+    await call.admin(write=True)
+    format, mode = _parameter(call, "format"), _parameter(call, "mode")
+    if format not in get_args(ImportFormat) or mode not in get_args(ImportMode):
+        raise CvxError(
+            "InvalidImport",
+            f"`format` must be one of {', '.join(get_args(ImportFormat))}, "
+            f"and `mode` one of {', '.join(get_args(ImportMode))}.",
+        )
+    parameters = call.request.query_params
+    asked: Any = ImportRequest(
+        format=format,  # type: ignore[arg-type]
+        mode=mode,  # type: ignore[arg-type]
+        table_name=parameters.get("tableName"),
+        component_path=parameters.get("componentPath"),
+    )
+    written = await call.services.transfers.imports.import_body(_order(asked, ""), _body(call))
+    return JsonResponse(encode_body(OneShotResponse(num_written=written)))
+
+
+def _order(asked: ImportRequest, token: str) -> ImportOrder:
+    return ImportOrder(
+        asked.mode,
+        asked.format,
+        asked.table_name,
+        token,
+        asked.component_path or "",
+        asked.dry_run,
+        asked.confirmed,
+    )
+
+
+def _parameter(call: Call, name: str) -> str:
+    value = call.request.query_params.get(name)
+    if value is None:
+        raise CvxError("MissingParameter", f"The parameter `{name}` is missing.")
+    return value
+
+
+async def _body(call: Call) -> AsyncIterator[bytes]:
+    if call.request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise CvxError("BadRequestEncoding", "Parts of an upload must come as they are, without Content-Encoding.")
+    async for piece in call.request.stream():
+        if piece:
+            yield piece

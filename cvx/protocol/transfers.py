@@ -1,0 +1,65 @@
+"""Imports and exports on the wire: what the official command line sends, and what it polls.
+
+Source: reference/cli-and-deploy.md §5.3, §5.4.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+ImportMode = Literal["append", "replace", "replaceAll", "requireEmpty"]
+ImportFormat = Literal["csv", "jsonLines", "jsonArray", "zip"]
+
+IMPORT_STATUS = "_system/cli/queryImport"
+IMPORT_LIST = "_system/cli/queryImport:list"
+LATEST_EXPORT = "_system/cli/exports:getLatest"
+
+
+class _Camel(Struct, rename="camel", frozen=True, kw_only=True):
+    """Base of everything here: camelCase keys on the wire."""
+
+
+class ImportRequest(_Camel, frozen=True, kw_only=True):
+    """What to make of an upload. The last two are ours: `dry_run` asks for the preview only; `confirmed` says that
+    whoever imports has agreed to deletions already, so work may begin before `perform_import`."""
+
+    format: ImportFormat
+    mode: ImportMode
+    table_name: str | None = None
+    component_path: str | None = None
+    dry_run: bool = False
+    confirmed: bool = False
+
+
+class StartUploadResponse(_Camel, frozen=True, kw_only=True):
+    upload_token: str
+
+
+class FinishUploadRequest(Struct, frozen=True, kw_only=True, rename={"import_": "import", "upload_token": "uploadToken", "part_tokens": "partTokens"}):  # fmt: skip
+    """All parts are there, in this order."""
+
+    import_: ImportRequest
+    upload_token: str
+    part_tokens: list[Any]
+
+
+class FinishUploadResponse(_Camel, frozen=True, kw_only=True):
+    import_id: str
+
+
+class ImportIdRequest(_Camel, frozen=True, kw_only=True):
+    """Body of perform_import and cancel_import."""
+
+    import_id: str
+
+
+class OneShotResponse(_Camel, frozen=True, kw_only=True):
+    num_written: int
+
+
+class SetExpirationRequest(_Camel, frozen=True, kw_only=True):
+    """`expiration_ts_ns`: nanoseconds since 1970, as a number."""
+
+    expiration_ts_ns: int

@@ -174,5 +174,56 @@ await check("daily analytics: yesterday's events by kind, the same when run twic
   ]);
 });
 
+await check("a scheduled action is seen running, then done; it runs once, as nobody", async () => {
+  const id = await live.mutation(api.jobs.after, { delay: 0, name: "actions:slow", args: { what: "slow", ms: 200 } });
+  const seen = watch(live, api.jobs.get, { id });
+  await until(() => seen.value?.state.kind === "success");
+  const kinds = seen.values.map((job) => job.state.kind);
+  assert.deepEqual(kinds.filter((kind) => kind !== "pending"), ["inProgress", "success"]);
+  await until(async () => (await runs("slow nested child")).length === 1 && (await runs("slow direct child")).length === 1);
+  assert.equal((await runs("slow began, null")).length, 1);
+  seen.stop();
+});
+
+await check("a running action that is canceled goes on, but what it schedules is canceled", async () => {
+  const id = await live.mutation(api.jobs.after, { delay: 0, name: "actions:slow", args: { what: "stopped", ms: 700 } });
+  await until(async () => (await live.query(api.jobs.get, { id })).state.kind === "inProgress");
+  await live.action(api.actions.cancel, { id });
+  assert.equal((await live.query(api.jobs.get, { id })).state.kind, "canceled");
+  await until(async () => (await runs("stopped ended")).length === 1);
+  const children = (await live.query(api.jobs.list, {})).filter((job) => String(job.args[0].what).startsWith("stopped ") && job.name === "jobs.js:beat");
+  assert.deepEqual(children.map((job) => job.state.kind), ["canceled", "canceled"]);
+  assert.ok(children.every((job) => job.completedTime > 0));
+  await sleep(100);
+  assert.deepEqual([await runs("stopped direct child"), await runs("stopped nested child")], [[], []]);
+  assert.equal((await live.query(api.jobs.get, { id })).state.kind, "canceled");
+});
+
+await check("an action that throws fails, and what it did stays done", async () => {
+  const id = await live.mutation(api.jobs.after, { delay: 0, name: "actions:explode", args: { what: "action bang" } });
+  const job = await until(async () => {
+    const found = await live.query(api.jobs.get, { id });
+    return found.state.kind === "failed" && found;
+  });
+  assert.match(job.state.error, /^Uncaught Error: action bang exploded/);
+  await sleep(100);
+  assert.equal((await runs("action bang")).length, 1);
+});
+
+await check("what an action schedules is its own transaction", async () => {
+  await live.action(api.actions.remind, { what: "reminder", delay: 0 });
+  assert.match((await rejection(live.action(api.actions.remind, { what: "kept", delay: 0, fail: true }))).message, /after that/);
+  await until(async () => (await runs("reminder")).length === 1 && (await runs("kept")).length === 1);
+  assert.match(await live.action(api.actions.badly, { how: "far" }), /more than five years/);
+  assert.match(await live.action(api.actions.badly, { how: "missing" }), /Attempted to schedule function jobs:nothing/);
+  assert.match(await live.action(api.actions.badly, { how: "cancel" }), /_scheduled_functions/);
+});
+
+await check("a cron may run an action", async () => {
+  const seen = watch(live, api.jobs.times, { what: "action heartbeat" });
+  await until(() => seen.value?.length >= 2);
+  seen.stop();
+});
+
 await live.close();
 finish();

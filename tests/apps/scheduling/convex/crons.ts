@@ -10,5 +10,7 @@ crons.weekly("old drafts", { dayOfWeek: "sunday", hourUTC: 3, minuteUTC: 30 }, i
 });
 crons.interval("heartbeat", { seconds: 1 }, internal.jobs.beat, { what: "heartbeat" });
 
+crons.interval("action heartbeat", { seconds: 1 }, internal.actions.tick);
+
 export default crons;
 // docs: end

@@ -22,6 +22,11 @@ export const explode = internalMutation({
   },
 });
 
+export const schedules = internalMutation({
+  args: { what: v.string() },
+  handler: async (ctx, { what }) => await ctx.scheduler.runAfter(0, internal.jobs.beat, { what }),
+});
+
 /** How often, and with which numbers, jobs of this name have run. */
 export const ran = query({
   args: { what: v.string() },

@@ -47,6 +47,7 @@ class Limits:
     vector_filters_max: int = 64
     vector_memory_bytes_max: int = 256 * MIB  # Of all indexes in memory; a larger one is read from disk each time.
     vector_batch_rows: int = 1_000
+    vector_searches_parallel: int = 2
 
     # Tables and indexes.
     tables_max: int = 10_000
@@ -172,6 +173,8 @@ class Limits:
     dev_token_s_max: float = 30 * 86_400.0
 
     # Actions.
+    http_request_bytes_max: int = 20 * MIB
+    http_response_bytes_max: int = 20 * MIB
     action_time_s: float = 1_800.0  # The wall clock; "use node" actions have node_action_time_s.
     node_action_time_s: float = 600.0
     actions_running_max: int = 64  # The rest wait; actions that actions run do not count.
@@ -192,6 +195,20 @@ class Limits:
     action_resident_bytes_max: int = 1024 * MIB
     action_recycle_bytes: int = 256 * MIB
     action_notes_bytes_max: int = 1 * MIB  # Of whose turn it is in a child (js/action_state.js).
+
+    # "use node" actions, which have processes of their own.
+    node_args_bytes_max: int = 5 * MIB
+    node_actions_running_max: int = 64  # The rest wait; actions that actions run do not count.
+    node_children_max: int = 8  # As long as there are fewer, every action has a process to itself.
+    node_actions_per_child_max: int = 16
+    node_child_life_calls: int = 1_000
+    node_child_idle_s: float = 300.0
+    node_heap_bytes_max: int = 512 * MIB
+    node_recycle_bytes: int = 256 * MIB
+    node_analyze_s: float = 15.0  # To load one module at a push.
+    node_code_folders_max: int = 16  # Of past pushes, beside those in use.
+    node_package_sets_max: int = 4
+    node_install_s: float = 300.0
 
     # Pushes and administration.
     user_modules_max: int = 4_096
@@ -268,4 +285,6 @@ class BackendConfig:
     redact_logs: bool = False
     dev_issuer: bool = False  # Whether tokens of the built-in issuer for development are believed and issued.
     deno_children: int = 2
+    node_modules: Path | None = None
+    """Of the project, for "use node" actions that import external packages; without it they are installed."""
     limits: Limits = field(default_factory=Limits)

@@ -46,12 +46,12 @@ Documents = dict[str, dict[str, Any]]
 
 def model(documents: Documents, query: str, filters: dict[str, Any]) -> list[str]:
     """Ids in the order that a search must give: every document is looked at, nothing is indexed."""
-    words = [w for w in re.findall(r"[\w\u0900-\u094c\u094e-\u0963]+", query.lower())][:16]
+    words = list(re.findall(r"[\w\u0900-\u094c\u094e-\u0963]+", query.lower()))[:16]
     if not words:
         return []
     last = words[-1]
     texts = {
-        id: [w for w in re.findall(r"[\w\u0900-\u094c\u094e-\u0963]+", d["body"].lower())]
+        id: list(re.findall(r"[\w\u0900-\u094c\u094e-\u0963]+", d["body"].lower()))
         for id, d in documents.items()
         if isinstance(d.get("body"), str)
     }

@@ -38,10 +38,13 @@ from cvx.backend.database.cursors import CursorCodec
 from cvx.backend.database.engine import Engine
 from cvx.backend.database.maintenance import Maintenance
 from cvx.backend.database.read_set import ReadSet
+from cvx.backend.database.reading import check_usable, no_index
 from cvx.backend.database.schema_check import SchemaProgress
 from cvx.backend.database.snapshot import Snapshot
 from cvx.backend.database.subscriptions import Subscription
 from cvx.backend.database.transaction import Transaction
+from cvx.backend.database.vector_search import VectorSearches
+from cvx.backend.database.vectors import vector_query
 from cvx.backend.store import BulkFile, FatalCallback, Store, open_store
 from cvx.errors import ConflictError, CvxError
 from cvx.values import Clock, DocumentId, Timestamp
@@ -60,7 +63,10 @@ class Database:
         loop = asyncio.get_running_loop()
         self._committer = Committer(store, clock, limits, load_catalog(store), loop.call_exception_handler)
         self._engine = Engine(limits, CursorCodec(cursor_key(store)), store_id_source(store))
-        self._maintenance = Maintenance(store, self._committer, clock, limits, self._run_for_maintenance)
+        self._vectors = VectorSearches(store, self._committer, limits)
+        self._maintenance = Maintenance(
+            store, self._committer, clock, limits, self._vectors, self._run_for_maintenance
+        )
         self._pinned: OrderedDict[Timestamp, Snapshot] = OrderedDict()
 
     @staticmethod
@@ -183,6 +189,38 @@ class Database:
             owns_snapshot=owns,
         )
 
+    async def vector_search(
+        self,
+        table: str,
+        index: str,
+        vector: Any,
+        limit: Any = None,
+        filter: Any = None,
+        *,
+        component: str = ROOT,
+    ) -> list[tuple[DocumentId, float]]:
+        """The documents nearest to a vector in the latest state, with their cosine similarity, the nearest first.
+
+        `limit`: 1 to `Limits.vector_results_max` (None: 10). `filter`: an expression as the npm package sends it, or
+        None. A missing table has no documents. Raises CvxError: IndexNotFoundError, IndexBackfillingError,
+        IndexStagedError, WrongIndexType, and those of `vector_query`."""
+        info = None if table[:1] == "_" else self.catalog.table(component, table)
+        if info is None:
+            return []
+        found = info.by_name.get(index)
+        if found is None:
+            raise no_index(table, index)
+        check_usable(info, found, "vector")
+        query = vector_query(f"{table}.{index}", found, vector, limit, filter, self.limits)
+        hits = await self._vectors.search(found, query)
+        await self.durable(hits.ts)
+        return [(DocumentId(info.number, internal), score) for internal, score in hits.hits]
+
+    @property
+    def vector_memory_bytes(self) -> int:
+        """What vectors take in memory now; `Limits.vector_memory_bytes_max` at most, but while one index grows."""
+        return self._vectors.memory_bytes
+
     # ------------------------------------------------------------------------------------------------ writing
 
     async def commit(self, tx: Transaction, on_commit: OnCommit = lambda ts: None) -> Timestamp:
@@ -212,6 +250,10 @@ class Database:
     def note(self, name: str) -> bytes | None:
         """What `load` noted last under this name."""
         return self._store.get_global(name)
+
+    async def forget_note(self, name: str) -> None:
+        """Remove what `load` noted under this name."""
+        await self._committer.between_commits(lambda: self._store.set_global(name, None))
 
     def turn(self, keys: Collection[ConflictKey], *, conflicts: int = 1) -> AbstractAsyncContextManager[Turn]:
         """Wait in line for what an attempt conflicted on; make the next attempt inside. From
@@ -251,10 +293,6 @@ class Database:
         commit's timestamp. Whatever `body` raises ends it, with nothing written."""
         keys: set[ConflictKey] = set()
         conflicts = 0
-    async def forget_note(self, name: str) -> None:
-        """Remove what `load` noted under this name."""
-        await self._committer.between_commits(lambda: self._store.set_global(name, None))
-
         while True:
             try:
                 if conflicts == 0:

@@ -23,7 +23,8 @@ from cvx.backend.database.retention import Retention
 from cvx.backend.database.schema import fail_schema
 from cvx.backend.database.schema_check import SchemaProgress, first_misfit
 from cvx.backend.database.transaction import Transaction
-from cvx.backend.store import Store
+from cvx.backend.database.vector_search import VectorSearches
+from cvx.backend.store import CommitRecord, Store
 from cvx.errors import CvxError
 from cvx.values import Clock, DocumentId
 
@@ -37,11 +38,20 @@ _RETRY_S = 1.0
 class Maintenance:
     """Jobs by what they are about: one an index being filled, one a schema being checked, and housekeeping."""
 
-    def __init__(self, store: Store, committer: Committer, clock: Clock, limits: Limits, run: Run) -> None:
+    def __init__(
+        self,
+        store: Store,
+        committer: Committer,
+        clock: Clock,
+        limits: Limits,
+        vectors: VectorSearches,
+        run: Run,
+    ) -> None:
         self._store = store
         self._committer = committer
         self._clock = clock
         self._limits = limits
+        self._vectors = vectors
         self._run = run
         self._retention = Retention(store, committer, clock, limits)
         self._jobs: dict[object, asyncio.Task[None]] = {}
@@ -57,6 +67,7 @@ class Maintenance:
         for index_id in indexes:
             self._retention.drop_index(index_id)
         self._committer.on_catalog = self._on_catalog
+        self._committer.on_searchable = self._on_searchable
         self._fold_soon()
         self._look_for_work(self._committer.catalog)
         self._jobs["housekeeping"] = asyncio.create_task(self._keep_house())
@@ -74,16 +85,20 @@ class Maintenance:
         while jobs := [job for name, job in self._jobs.items() if name != "housekeeping"]:
             await asyncio.wait(jobs)
 
-    def on_texts(self) -> None:
-        """Text indexes have changed."""
-        self._fold_soon()
-
     # ---------------------------------------------------------------------------------------------- finding work
 
     def _on_catalog(self, before: Catalog, after: Catalog) -> None:
         for store_id in before.store_ids - after.store_ids:
             self._retention.drop_index(store_id)
         self._look_for_work(after)
+
+        self._vectors.on_catalog(after)
+
+    def _on_searchable(self, record: CommitRecord) -> None:
+        if record.vectors:
+            self._vectors.on_commit(record)
+        if record.texts:
+            self._fold_soon()
 
     def _look_for_work(self, catalog: Catalog) -> None:
         for table in catalog.tables():

@@ -291,7 +291,7 @@ def _vector_changes(
     if before == after and (after is None or index.state != "backfilling"):
         return []
     vector, filters = (None, b"") if after is None else after
-    return [VectorChange(index.index_id, internal, vector, filters)]
+    return [VectorChange(index.index_id, internal, vector, filters, before is not None)]
 
 
 def _is_untouched(index: IndexInfo, old: dict[str, Any], new: dict[str, Any]) -> bool:

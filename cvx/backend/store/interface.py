@@ -85,13 +85,15 @@ class TextChange(NamedTuple):
 class VectorChange(NamedTuple):
     """What a vector index holds of a document from now on; `vector` None: nothing.
 
-    `vector`: little-endian float32s of length 1 (or all 0). `filters`: one digest after the other.
+    `vector`: little-endian float32s of length 1 (or all 0). `filters`: one digest after the other. `is_replacing`:
+    whether it held something of the document before.
     """
 
     index_id: int
     internal: bytes
     vector: bytes | None
     filters: bytes
+    is_replacing: bool = False
 
 
 class TextStatistics(NamedTuple):

@@ -20,7 +20,7 @@ import msgspec
 
 from cvx.backend.auth import Anonymous, user_of
 from cvx.backend.database import Transaction
-from cvx.backend.functions import action_storage, scheduling, storage_syscalls
+from cvx.backend.functions import action_storage, scheduling, storage_syscalls, vector_syscalls
 from cvx.backend.functions.addresses import AddressArgs, resolve
 from cvx.backend.functions.calls import RequestMetadata, Services
 from cvx.backend.functions.checks import decode_syscall
@@ -292,6 +292,11 @@ async def function_handle(host: RunningAction, raw: bytes) -> SyscallResult:
     return await host.reading(lambda tx: scheduling.function_handle(host.services, tx, host.component, raw))
 
 
+async def vector_search(host: RunningAction, raw: bytes) -> SyscallResult:
+    """`1.0/actions/vectorSearch`: in the latest state."""
+    return await vector_syscalls.vector_search(host.services.db, host.component, raw)
+
+
 # ------------------------------------------------------------------------------------------------- scheduler
 
 
@@ -380,7 +385,7 @@ ACTION_SYSCALLS: dict[str, Handler] = {
     "1.0/actions/action": run_action,
     "1.0/actions/schedule": schedule,
     "1.0/actions/cancel_job": cancel_job,
-    "1.0/actions/vectorSearch": _not_yet("Vector search (ctx.vectorSearch) is"),
+    "1.0/actions/vectorSearch": vector_search,
     "1.0/storageGetUrl": _storage("1.0/storageGetUrl"),
     "1.0/storageGetMetadata": _storage("1.0/storageGetMetadata"),
     "1.0/storageGenerateUploadUrl": _storage("1.0/storageGenerateUploadUrl"),

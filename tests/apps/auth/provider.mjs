@@ -1,6 +1,6 @@
 // A real OpenID Connect provider (npm oidc-provider) on loopback, and how a person signs in there without a browser.
 
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, randomBytes, randomUUID } from "node:crypto";
 import Provider from "oidc-provider";
 
 const PEOPLE = {
@@ -31,9 +31,9 @@ export async function startProvider({ idTokenSeconds = 3600, redirectUris = ["ht
     ],
     clientBasedCORS: () => true,
     conformIdTokenClaims: false,
-    claims: { openid: ["sub"], profile: ["name", "given_name", "updated_at", "plan"], email: ["email", "email_verified"] },
+    claims: { openid: ["sub", "jti"], profile: ["name", "given_name", "updated_at", "plan"], email: ["email", "email_verified"] },
     cookies: { keys: ["for this test only"] },
-    findAccount: (_, id) => (id in PEOPLE ? { accountId: id, claims: async () => ({ sub: id, ...PEOPLE[id] }) } : undefined),
+    findAccount: (_, id) => (id in PEOPLE ? { accountId: id, claims: async () => ({ sub: id, jti: randomUUID(), ...PEOPLE[id] }) } : undefined),
     issueRefreshToken: async () => true,
     pkce: { required: () => false },
     scopes: ["openid", "offline_access"],

@@ -1,0 +1,85 @@
+"""React's ConvexProviderWithAuth in a real browser, whose user signs in at a real OpenID Connect provider."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.apps.test_auth import AuthApp, auth_app
+from tests.backend_process import free_port
+from tests.browser.chromium import Chromium, chromium_binary
+from tests.node_env import node
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.deno,
+    pytest.mark.node,
+    pytest.mark.skipif(chromium_binary() is None, reason="Chromium is not installed: `make browser` does"),
+]
+
+
+@contextmanager
+def served_page(app: AuthApp, id_token_s: int) -> Iterator[str]:
+    """The page's address; the provider runs, too."""
+    port = free_port()
+    serving = subprocess.Popen(
+        [node(), "--no-warnings", "serve.mjs", app.backend.url],
+        cwd=app.folder,
+        env={**os.environ, **app.environment, "PAGE_PORT": str(port), "ID_TOKEN_SECONDS": str(id_token_s)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert serving.stdin is not None and serving.stdout is not None
+    try:
+        assert serving.stdout.readline().strip() == "ready"
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        serving.stdin.close()
+        serving.wait(10)
+        serving.stdout.close()
+
+
+def test_sign_in_refresh_and_sign_out(tmp_path: Path) -> None:
+    with (
+        auth_app(tmp_path) as app,
+        served_page(app, id_token_s=12) as address,
+        Chromium(tmp_path / "profile") as browser,
+    ):
+        page = browser.open(address)
+        page.wait_for("!!document.querySelector('#in')", "the page offers to sign in")
+        assert page.evaluate("window.states") == ["loading", "out"]
+        page.click("#in")
+        page.wait_for("!!document.querySelector('[name=login]')", "the provider asks who it is")
+        page.type_into("[name=login]", "ann")
+        page.type_into("[name=password]", "anything")
+        page.press_enter()
+        page.wait_for("!!document.querySelector('input[value=consent]')", "the provider asks for consent")
+        page.click("[type=submit]")
+
+        page.wait_for_text("Hello Ann Lee")
+        page.wait_for("!!document.querySelector('#add:enabled')", "the notes")
+        page.wait_for("window.refreshes >= 1", "the token is refreshed at once")
+        page.click("#add")
+        page.wait_for_text("note 1")
+        # A token holds for 12 s and is renewed 10 s before its end.
+        page.wait_for("window.refreshes >= 4", "the token is refreshed again and again")
+        page.click("#add")
+        page.wait_for_text("note 2")
+        assert page.evaluate("window.states.slice(window.states.indexOf('in'))") == ["in"], (
+            "and nobody noticed"
+        )
+
+        page.evaluate("window.states = []; location.reload()")
+        page.wait_for("String(window.states) === 'loading,in'", "signed in without having been signed out")
+        page.wait_for_text("note 2")
+
+        page.click("#out")
+        page.wait_for("!!document.querySelector('#in')", "signed out")
+        assert "note" not in page.text()

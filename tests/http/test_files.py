@@ -140,7 +140,7 @@ def test_digest_is_checked(served: LiveBackend, http: httpx.Client) -> None:
         ("sha-256=ä", "BadHeader"),
         ("", "BadHeader"),
     ]:
-        response = http.post(upload_url(served), content=data, headers={"Digest": header.encode()})
+        response = http.post(upload_url(served), content=data, headers=[(b"Digest", header.encode())])
         assert refusal(response) == (400, expected), header
     assert stored(served) == before
 
@@ -261,7 +261,7 @@ def test_parts_of_a_file(served: LiveBackend, http: httpx.Client) -> None:
 
 def test_what_is_not_there(served: LiveBackend, http: httpx.Client) -> None:
     id = upload(served, http, b"x")
-    for bad in (id, "x", "", "a/b", "00000000-0000-0000-0000-00000000000g", "{%s}" % uuid.uuid4()):
+    for bad in (id, "x", "", "a/b", "00000000-0000-0000-0000-00000000000g", "{" + str(uuid.uuid4()) + "}"):
         assert refusal(http.get(f"/api/storage/{bad}")) == (400, "InvalidStoragePath"), bad
     assert refusal(http.get(f"/api/storage/{uuid.uuid4()}")) == (404, "FileNotFound")
     assert refusal(http.get(path_of(served, id), params={"component": "other"})) == (404, "FileNotFound")
@@ -356,7 +356,7 @@ def open_files(served: LiveBackend) -> int:
     folder, found = str(served.config.data_dir / "files"), 0
     for link in Path("/proc/self/fd").iterdir():
         try:
-            found += os.readlink(link).startswith(folder)
+            found += str(link.readlink()).startswith(folder)
         except OSError:
             continue
     return found

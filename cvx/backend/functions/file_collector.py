@@ -21,6 +21,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from cvx.backend.auth import SYSTEM
 from cvx.backend.config import Limits
@@ -92,10 +93,12 @@ class FileCollector:
             except CvxError as error:
                 _log.warning("bytes of deleted files could not be removed, and will be later: %s", error)
                 await asyncio.sleep(self._limits.file_collection_interval_s)
+            # Not wait_for: on Python 3.11 it may lose a cancellation that comes together with the event.
+            timer = loop.call_later(self._limits.file_collection_interval_s, self._wanted.set)
             try:
-                await asyncio.wait_for(self._wanted.wait(), self._limits.file_collection_interval_s)
-            except asyncio.TimeoutError:
-                pass
+                await self._wanted.wait()
+            finally:
+                timer.cancel()
 
     async def collect(self) -> None:
         """Delete what is due: of files that were not stored after all, and of files deleted long enough ago."""
@@ -109,13 +112,9 @@ class FileCollector:
             due = self._due(batch)
             for _, key in due:
                 await self._store.delete(key)
-            rows = [row for row, _ in due]
-            if rows:
-                await self._db.run(
-                    SYSTEM,
-                    lambda tx, rows=rows: file_records.forget_doomed(tx, rows),
-                    write_source="file collector",
-                )
+            if due:
+                forget = partial(file_records.forget_doomed, row_ids=[row for row, _ in due])
+                await self._db.run(SYSTEM, forget, write_source="file collector")
             if len(due) < batch:
                 return
 

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from cvx.backend.config import Limits
-from cvx.backend.database.backfill import BackfillProgress
+from cvx.backend.database.backfill import BackfillProgress, fill_index
 from cvx.backend.database.bootstrap import (
     cursor_key,
     define_system_tables,
@@ -51,6 +51,7 @@ from cvx.values import Clock, DocumentId, Timestamp
 
 T = TypeVar("T")
 _log = logging.getLogger("cvx.database")
+_SEARCHABLE = "searchable"
 
 
 class Database:
@@ -95,9 +96,22 @@ class Database:
 
     async def _start(self, system_tables: Sequence[SystemTable]) -> None:
         self._maintenance.start()
+        await self._fill_unbuilt()
         await self.run(None, lambda tx: define_system_tables(tx, system_tables), write_source="start")
         while any(system_indexes_backfilling(self.catalog)):
             await self._maintenance.idle()  # System code expects its indexes to be there.
+
+    async def _fill_unbuilt(self) -> None:
+        """Fill the text and vector indexes of data that an older cvx wrote: it only knew their names."""
+        if self._store.get_global(_SEARCHABLE) is not None:
+            return
+        for table in list(self.catalog.tables()):
+            for index in (*table.text_indexes, *table.vector_indexes):
+                if index.state != "backfilling":
+                    await fill_index(
+                        self._store, self._committer, self.limits, table, index, BackfillProgress()
+                    )
+        self._store.set_global(_SEARCHABLE, b"1")
 
     async def close(self) -> None:
         """Finish what is under way, put everything on disk, let go of the folder."""
@@ -246,6 +260,14 @@ class Database:
             return time.perf_counter() - begun
 
         return await self._committer.between_commits(load)
+
+    async def fill_hidden(self, row: bytes) -> None:
+        """Fill the text and vector indexes of a hidden table (its row in `_tables`) from its documents: `load` brings
+        entries of database indexes only. Going on after a restart is fine."""
+        info = self.catalog.table_of_row(row)
+        for index in () if info is None else (*info.text_indexes, *info.vector_indexes):
+            assert info is not None
+            await fill_index(self._store, self._committer, self.limits, info, index, BackfillProgress())
 
     def note(self, name: str) -> bytes | None:
         """What `load` noted last under this name."""

@@ -11,6 +11,7 @@ Source: design.md §5.3; reference/cli-and-deploy.md §5.3 (semantics of imports
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from cvx.backend.database.catalog import (
     BY_INDEXED_TABLE,
@@ -149,7 +150,8 @@ def _take_over_indexes(tx: Transaction, old: TableInfo, new: TableInfo) -> None:
 
 
 def _is_same(a: IndexInfo, b: IndexInfo) -> bool:
-    return a.fields == b.fields and type(a.definition) is type(b.definition)
+    assert a.definition is not None and b.definition is not None
+    return replace(a.definition, staged=False) == replace(b.definition, staged=False)
 
 
 def _changed(name: str) -> CvxError:

@@ -385,6 +385,9 @@ class ImportWork:
         """Put everything in its place: one transaction."""
         manifest = self._manifest
         assert manifest is not None
+        for target in manifest.targets:
+            if target.hidden is not None:
+                await self._db.fill_hidden(target.hidden)
 
         def change(tx: Transaction) -> None:
             row = transfers.import_row(tx, self.id)

@@ -59,6 +59,17 @@ export const list = query({
   handler: async (ctx) => await ctx.db.system.query("_scheduled_functions").order("desc").take(50),
 });
 
+/** Whether a job of the last few thousand has still to run. */
+export const waiting = query({
+  args: {},
+  handler: async (ctx) => {
+    const open = ctx.db.system
+      .query("_scheduled_functions")
+      .filter((q) => q.or(q.eq(q.field("state.kind"), "pending"), q.eq(q.field("state.kind"), "inProgress")));
+    return (await open.first()) !== null;
+  },
+});
+
 export const byHiddenIndex = query({
   args: {},
   handler: async (ctx) => await (ctx.db.system.query("_scheduled_functions") as any).withIndex("by_completed").collect(),

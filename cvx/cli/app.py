@@ -76,29 +76,41 @@ class CommandEntry:
 
     module: str
     help: str
+    group: str
 
 
 COMMANDS: dict[str, CommandEntry] = {
-    "init": CommandEntry("init", "Start a project, or add what is missing to one."),
-    "dev": CommandEntry("dev", "Run the local backend, push on every save, regenerate types."),
-    "run": CommandEntry("run", "Call a function and print its value."),
-    "deploy": CommandEntry("deploy", "Push the project to a deployment, all or nothing."),
-    "codegen": CommandEntry("codegen", "Write _generated/ without a backend."),
-    "typecheck": CommandEntry("typecheck", "Check the functions' types."),
-    "functions": CommandEntry("functions", "Print the specification of the deployed functions."),
-    "env": CommandEntry("env", "Read and write the deployment's environment variables."),
-    "auth": CommandEntry("auth", "Set up Convex Auth; make tokens for local development."),
-    "data": CommandEntry("data", "Look at tables."),
-    "jobs": CommandEntry("jobs", "See and cancel scheduled functions."),
-    "crons": CommandEntry("crons", "See crons and how they run."),
-    "logs": CommandEntry("logs", "Follow the functions' logs."),
-    "deployment": CommandEntry("deployment", "List and show deployments."),
-    "backend": CommandEntry("backend", "Run the backend itself, or see what runs here."),
-    "config": CommandEntry("config", "Show the settings in force and where they come from."),
-    "doctor": CommandEntry("doctor", "Look for what is wrong here, each with its fix."),
-    "completion": CommandEntry("completion", "Complete commands, options and names with the Tab key."),
-    "help": CommandEntry("help", "Help on a command or a topic (exit-codes)."),
+    "init": CommandEntry("init", "Start a project, or add what is missing to one.", "Build"),
+    "dev": CommandEntry("dev", "Run the local backend, push on every save, regenerate types.", "Build"),
+    "run": CommandEntry("run", "Call a function and print its value.", "Build"),
+    "codegen": CommandEntry("codegen", "Write _generated/ without a backend.", "Build"),
+    "typecheck": CommandEntry("typecheck", "Check the functions' types.", "Build"),
+    "functions": CommandEntry("functions", "Print the specification of the deployed functions.", "Build"),
+    "deploy": CommandEntry("deploy", "Push the project to a deployment, all or nothing.", "Deploy"),
+    "deployment": CommandEntry("deployment", "List and show deployments.", "Deploy"),
+    "env": CommandEntry("env", "Read and write the deployment's environment variables.", "Deploy"),
+    "auth": CommandEntry("auth", "Set up Convex Auth; make tokens for local development.", "Deploy"),
+    "backend": CommandEntry("backend", "Run the backend itself, or see what runs here.", "Deploy"),
+    "data": CommandEntry("data", "Look at tables.", "Look inside"),
+    "logs": CommandEntry("logs", "Follow the functions' logs.", "Look inside"),
+    "jobs": CommandEntry("jobs", "See and cancel scheduled functions.", "Look inside"),
+    "crons": CommandEntry("crons", "See crons and how they run.", "Look inside"),
+    "config": CommandEntry("config", "Show the settings in force and where they come from.", "Help"),
+    "doctor": CommandEntry("doctor", "Look for what is wrong here, each with its fix.", "Help"),
+    "completion": CommandEntry(
+        "completion", "Complete commands, options and names with the Tab key.", "Help"
+    ),
+    "help": CommandEntry("help", "Help on a command or a topic (exit-codes).", "Help"),
 }
+
+_NAME_WIDTH = max(map(len, COMMANDS))
+
+
+def _groups() -> list[tuple[str, list[str]]]:
+    """The commands by what they are for, in the order of COMMANDS."""
+    titles = dict.fromkeys(entry.group for entry in COMMANDS.values())
+    return [(title, [name for name, entry in COMMANDS.items() if entry.group == title]) for title in titles]
+
 
 EXAMPLES = "cvx init my-app --template chat-vite\ncvx dev\ncvx run messages:list '{\"limit\": 5}'"
 
@@ -129,8 +141,9 @@ class RootGroup(CvxGroup):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+        for title, names in _groups():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(_NAME_WIDTH), COMMANDS[name].help) for name in names])
 
 
 app = typer.Typer(
@@ -170,8 +183,16 @@ def root(
             {"help": ctx.get_help()},
             lambda: "\n".join(
                 ["Usage: cvx COMMAND …", ""]
-                + [f"  {name.ljust(11)} {entry.help}" for name, entry in COMMANDS.items()]
-                + ["", "New here?  cvx init my-app --template chat-vite    More: cvx --help"]
+                + [
+                    line
+                    for title, names in _groups()
+                    for line in [
+                        f"{title}:",
+                        *(f"  {name.ljust(_NAME_WIDTH)}  {COMMANDS[name].help}" for name in names),
+                        "",
+                    ]
+                ]
+                + ["New here?  cvx init my-app --template chat-vite    More: cvx --help"]
             ),
         )
 

@@ -88,8 +88,12 @@ class Output:
         self._write(self.stdout, encode_json(envelope) + "\n")
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-        """Plain aligned columns, `a | b`, with a rule under the heading: fits pipes and terminals alike."""
+        """A table: by Rich on a terminal; elsewhere plain aligned columns, `a | b`, with a rule under the heading."""
         body = [[_CONTROL.sub(" ", str(cell)).replace("\n", "\\n") for cell in row] for row in rows]
+        if self.stdout.isatty() and os.environ.get("TERM") != "dumb":
+            from cvx.cli.rich_text import table_text
+
+            return table_text(columns, body, color=wants_color(self.color, self.stdout))
         widths = [max([len(name), *(len(row[i]) for row in body)]) for i, name in enumerate(columns)]
         lines = [" | ".join(name.ljust(width) for name, width in zip(columns, widths, strict=True)).rstrip()]
         lines.append("-|-".join("-" * width for width in widths))
@@ -97,6 +101,18 @@ class Output:
             lines.append(
                 " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             )
+        return "\n".join(lines)
+
+    def tree(self, title: str, groups: Iterable[tuple[str, Sequence[tuple[str, str, str]]]]) -> str:
+        """Groups of marked entries (`+`, `-` or `~`, name, detail): by Rich on a terminal, indented lines elsewhere."""
+        if self.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            from cvx.cli.rich_text import tree_text
+
+            return tree_text(title, groups, color=wants_color(self.color, self.stderr))
+        lines = [title]
+        for name, entries in groups:
+            lines.append(f"  {name}")
+            lines += [f"    {mark} {entry}  {detail}".rstrip() for mark, entry, detail in entries]
         return "\n".join(lines)
 
     # ---- talk: standard error --------------------------------------------------------------------

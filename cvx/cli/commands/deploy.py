@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cvx.cli.command import command
-from cvx.cli.commands.dev import index_lines, one_of
+from cvx.cli.commands.dev import one_of
 from cvx.cli.context import CommandContext
 from cvx.errors import CvxError
+
+if TYPE_CHECKING:
+    from cvx.toolchain.client import Changes
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -60,7 +63,9 @@ def deploy(
     one_of("--codegen", codegen, ("enable", "disable"))
     begin = time.monotonic()
 
-    async def go() -> tuple[Any, str]:
+    from cvx.toolchain.client import changes_of
+
+    async def go() -> tuple[Any, str, list[dict[str, Any]]]:
         from cvx.toolchain.dev import push_once
 
         async with context.client() as client:
@@ -69,6 +74,7 @@ def deploy(
             context.output.say(f"▌ └─ {url}{' [dry run]' if dry_run else ''}")
             if cmd is not None:
                 _run_build(context, cmd, cmd_url_env_var_name, (await client.canonical_urls()).cloud)
+            before = await client.system_query("_system/cli/modules:apiSpec", {}, list[dict[str, Any]])
             pushed = await push_once(
                 context.project,
                 client,
@@ -78,12 +84,14 @@ def deploy(
                 typecheck=typecheck,  # type: ignore[arg-type]  # one_of has checked it
                 codegen=codegen == "enable",
             )
-            return pushed, url
+            return pushed, url, before
 
-    pushed, url = asyncio.run(go())
+    pushed, url, before = asyncio.run(go())
     outcome = pushed.outcome
-    for line in index_lines(outcome.index_diff):
-        context.output.say(line)
+    changes = changes_of(
+        before, outcome.analysis, outcome.component_diffs, outcome.index_diff, outcome.auth_diff
+    )
+    _show(context, changes, dry_run)
     verb = "Checked; nothing was changed on" if dry_run else "Deployed functions to"
     context.output.done(f"{verb} {url} ({time.monotonic() - begin:.2f} s)")
     root = outcome.component_diffs.get("")
@@ -92,12 +100,29 @@ def deploy(
             "url": url,
             "dryRun": dry_run,
             "modulesSent": outcome.modules_sent,
+            "changes": [change.to_json() for change in changes],
             "modulesAdded": list(root.module_diff.added) if root else [],
             "modulesRemoved": list(root.module_diff.removed) if root else [],
             "indexesAdded": [index.name for index in outcome.index_diff.added_indexes],
             "indexesRemoved": [index.name for index in outcome.index_diff.removed_indexes],
         }
     )
+
+
+_MOUNTED = {"create": "installed", "unmount": "removed; its data stays", "remount": "installed again"}
+
+
+def _show(context: CommandContext, changes: tuple[Changes, ...], dry_run: bool) -> None:
+    """A tree for each component that changes."""
+    if not changes:
+        context.output.say("Nothing would change." if dry_run else "The deployment had exactly this already.")
+    for change in changes:
+        what = f"component {change.component}" if change.component else "the app"
+        title = f"Changes of {what}" + (
+            f" ({_MOUNTED[change.mounted]})" if change.mounted in _MOUNTED else ""
+        )
+        groups = [(name, [(c.mark, c.name, c.detail) for c in found]) for name, found in change.groups()]
+        context.output.say(context.output.tree(title, groups))
 
 
 def _run_build(context: CommandContext, command_line: str, variable: str | None, url: str) -> None:

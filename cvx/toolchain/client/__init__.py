@@ -1,6 +1,7 @@
 """Talking to a deployment, ours or any other that speaks the protocol."""
 
 from cvx.toolchain.client.auth_setup import AuthSetup, plan_auth_setup
+from cvx.toolchain.client.changes import Change, Changes, changes_of
 from cvx.toolchain.client.http import (
     CanonicalUrls,
     DeploymentClient,
@@ -25,6 +26,8 @@ __all__ = [
     "Analysis",
     "AuthSetup",
     "CanonicalUrls",
+    "Change",
+    "Changes",
     "DeploymentClient",
     "FunctionAnswer",
     "HashedModule",
@@ -36,6 +39,7 @@ __all__ = [
     "PushedCode",
     "Pusher",
     "QueryResult",
+    "changes_of",
     "end_task",
     "follow_logs",
     "plan_auth_setup",

@@ -21,6 +21,7 @@ import msgspec
 from cvx.errors import CvxError
 from cvx.protocol.push import (
     AppDefinition,
+    AuthDiff,
     ComponentDefinition,
     ComponentDiff,
     FinishPushResponse,
@@ -90,6 +91,7 @@ class PushOutcome:
     index_diff: IndexDiff
     component_diffs: dict[str, ComponentDiff] = field(default_factory=dict)
     modules_sent: int = 0
+    auth_diff: AuthDiff = field(default_factory=AuthDiff)
 
 
 class _Started(msgspec.Struct, rename="camel"):
@@ -152,7 +154,7 @@ class Pusher:
             self._known = {m.module.path: (m.module.environment, m.sha256) for m in code.modules}
         root = finished.component_diffs.get("")
         diff = started.schema_change.index_diffs.get("") or (root.index_diff if root else IndexDiff())
-        return PushOutcome(started.analysis, diff, finished.component_diffs, sent)
+        return PushOutcome(started.analysis, diff, finished.component_diffs, sent, finished.auth_diff)
 
     async def analyze(self, code: PushedCode) -> Analysis:
         """What the deployment makes of the code, changing nothing (for code generation)."""

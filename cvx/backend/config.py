@@ -69,10 +69,10 @@ class Limits:
     download_stalled_s: float = 120.0  # How long a client may read nothing of a file it asked for.
     file_write_bytes: int = MIB  # Collected of an upload before a thread writes them.
     file_read_bytes: int = MIB // 4
-    mutation_files_written_max: int = 1_000
-    mutation_file_write_bytes_max: int = 16 * MIB
-    mutation_files_read_max: int = 1_000
-    mutation_file_read_bytes_max: int = 16 * MIB
+    files_written_max: int = 1_000  # By one mutation, as the next three.
+    file_bytes_written_max: int = 16 * MIB
+    files_read_max: int = 1_000
+    file_bytes_read_max: int = 16 * MIB
     file_collection_interval_s: float = 10.0
     file_collection_batch: int = 500
     file_deletion_delay_s: float = 60.0  # From the deletion of a file to that of its bytes.

@@ -90,8 +90,8 @@ async def store(host: StorageHost, raw: bytes) -> bytes:
     services = host.call.services
     limits = services.limits
     size = len(args.blob) // 4 * 3 - args.blob.count("=", -2)
-    _count(use.written + 1, limits.mutation_files_written_max, "files stored")
-    _count(use.written_bytes + size, limits.mutation_file_write_bytes_max, "bytes of files stored")
+    _count(use.written + 1, limits.files_written_max, "files stored")
+    _count(use.written_bytes + size, limits.file_bytes_written_max, "bytes of files stored")
     try:
         data = base64.b64decode(args.blob, validate=True)
     except (binascii.Error, ValueError):
@@ -114,8 +114,8 @@ async def get(host: StorageHost, raw: bytes) -> bytes:
     if record is None:
         return b"null"
     limits = services.limits
-    _count(use.read + 1, limits.mutation_files_read_max, "files read")
-    _count(use.read_bytes + record.size, limits.mutation_file_read_bytes_max, "bytes of files read")
+    _count(use.read + 1, limits.files_read_max, "files read")
+    _count(use.read_bytes + record.size, limits.file_bytes_read_max, "bytes of files read")
     use.read += 1
     use.read_bytes += record.size
     host.tx.usage.storage_bytes_read += record.size

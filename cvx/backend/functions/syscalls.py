@@ -286,10 +286,10 @@ class FunctionHost:
             "documentsWritten": (usage.documents_written, limits.documents_written_max),
             "functionsScheduled": (usage.functions_scheduled, limits.functions_scheduled_max),
             "scheduledFunctionArgsBytes": (usage.scheduled_args_bytes, limits.scheduled_args_bytes_max),
-            "filesRead": (files.read if files else 0, limits.mutation_files_read_max),
-            "fileReadBytes": (files.read_bytes if files else 0, limits.mutation_file_read_bytes_max),
-            "filesWritten": (files.written if files else 0, limits.mutation_files_written_max),
-            "fileWriteBytes": (files.written_bytes if files else 0, limits.mutation_file_write_bytes_max),
+            "filesRead": (files.read if files else 0, limits.files_read_max),
+            "fileReadBytes": (files.read_bytes if files else 0, limits.file_bytes_read_max),
+            "filesWritten": (files.written if files else 0, limits.files_written_max),
+            "fileWriteBytes": (files.written_bytes if files else 0, limits.file_bytes_written_max),
         }
         return _encode(
             {name: {"used": u, "remaining": max(0, most - u)} for name, (u, most) in pairs.items()}

@@ -109,7 +109,7 @@ class Backend:
             authenticator = Authenticator(config.instance_name, config.instance_secret, tokens)
             issuing = Issuing(signer, dev_issuer, trusted.urls)
             sync = SyncServices(executor, db, authenticator, self.clock, config.limits, config.redact_logs)
-            transfers = Transfers(db, config.data_dir / "transfers", self.clock, config.limits)
+            transfers = Transfers(db, files, config.data_dir, self.clock, config.limits)
             self._parts.push_async_callback(transfers.close)
             await transfers.start()
             self._services = Services(

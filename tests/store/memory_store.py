@@ -5,6 +5,7 @@ Every append copies the maps it changes, so a view is simply the maps of its mom
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 from cvx.backend.store import (
@@ -115,6 +116,9 @@ class MemoryStore:
 
     async def durable(self, ts: int) -> None:
         pass
+
+    def reading_elsewhere(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     async def writable(self) -> None:
         pass

@@ -1,6 +1,7 @@
 """MVCC: snapshots, optimistic transactions, one committer, subscriptions."""
 
 from cvx.backend.database import definitions, staging
+from cvx.backend.database.bootstrap import catalog_of
 from cvx.backend.database.catalog import (
     INDEXES,
     PUBLIC_SYSTEM_TABLES,
@@ -48,6 +49,7 @@ __all__ = [
     "Transaction",
     "Turn",
     "Usage",
+    "catalog_of",
     "definitions",
     "key_of",
     "staging",

@@ -21,7 +21,7 @@ from cvx.backend.database.catalog import (
 from cvx.backend.database.definitions import add_index, drop_index
 from cvx.backend.database.engine import create_table
 from cvx.backend.database.transaction import Transaction
-from cvx.backend.store import Store
+from cvx.backend.store import Store, StoreView
 from cvx.protocol.schema import DatabaseIndex
 from cvx.values import FULL_RANGE, DocumentId, decode
 
@@ -35,15 +35,20 @@ def load_catalog(store: Store) -> Catalog:
     """The Catalog of the store's latest state."""
     view = store.view()
     try:
-        changes = []
-        for table in BASIC_TABLES:
-            for row in view.scan_table(table.table_id, FULL_RANGE, descending=False, limit=_EVERYTHING):
-                document = decode(row.document)
-                assert isinstance(document, dict)
-                changes.append((table.table_id, row.internal, document))
-        return basic_catalog().applied(changes)
+        return catalog_of(view)
     finally:
         view.close()
+
+
+def catalog_of(view: StoreView) -> Catalog:
+    """The Catalog that belongs to a view."""
+    changes = []
+    for table in BASIC_TABLES:
+        for row in view.scan_table(table.table_id, FULL_RANGE, descending=False, limit=_EVERYTHING):
+            document = decode(row.document)
+            assert isinstance(document, dict)
+            changes.append((table.table_id, row.internal, document))
+    return basic_catalog().applied(changes)
 
 
 def cursor_key(store: Store) -> bytes:

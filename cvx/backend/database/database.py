@@ -17,7 +17,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, overload
@@ -272,6 +272,10 @@ class Database:
     def note(self, name: str) -> bytes | None:
         """What `load` noted last under this name."""
         return self._store.get_global(name)
+
+    def reading_elsewhere(self) -> AbstractContextManager[None]:
+        """Inside, another process may hold a snapshot of the data for long."""
+        return self._store.reading_elsewhere()
 
     async def forget_note(self, name: str) -> None:
         """Remove what `load` noted under this name."""

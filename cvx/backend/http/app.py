@@ -61,7 +61,13 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/api/import/finish_upload": {"POST": transfers.finish_upload},
     "/api/perform_import": {"POST": transfers.perform_import},
     "/api/cancel_import": {"POST": transfers.cancel_import},
+    "/api/export/request/zip": {"POST": transfers.request_export},
+    "/api/export/table": {"GET": transfers.export_table},
+}
 PREFIX_ROUTES: dict[str, dict[str, Handler]] = {
+    "/api/export/cancel/": {"POST": transfers.cancel_export},
+    "/api/export/set_expiration/": {"POST": transfers.set_export_expiration},
+    "/api/export/zip/": {"GET": transfers.download_export},
     "/api/run/": {"POST": calls.run},
     files.PATH: {"GET": files.download},
 }

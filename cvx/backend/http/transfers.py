@@ -7,12 +7,16 @@ Source: reference/cli-and-deploy.md §5.3, §5.4.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, get_args
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from cvx.backend.http.middleware import Call, JsonResponse
+from cvx.backend.jobs import TableFormat
 from cvx.backend.model.transfers import ImportOrder
 from cvx.errors import CvxError
 from cvx.protocol.calls import encode_body
@@ -24,8 +28,11 @@ from cvx.protocol.transfers import (
     ImportMode,
     ImportRequest,
     OneShotResponse,
+    SetExpirationRequest,
     StartUploadResponse,
 )
+
+_READ_BYTES = 1 << 20
 
 # ----------------------------------------------------------------------------------------------------- imports
 
@@ -33,7 +40,9 @@ from cvx.protocol.transfers import (
 async def start_upload(call: Call) -> Response:
     """POST /api/import/start_upload."""
     await call.admin(write=True)
-    return JsonResponse(encode_body(StartUploadResponse(upload_token=call.services.transfers.imports.uploads.begin())))
+    return JsonResponse(
+        encode_body(StartUploadResponse(upload_token=call.services.transfers.imports.uploads.begin()))
+    )
 
 
 async def upload_part(call: Call) -> Response:
@@ -50,7 +59,9 @@ async def finish_upload(call: Call) -> Response:
     """POST /api/import/finish_upload: begins the import; the answer is its id."""
     await call.admin(write=True)
     body = await call.json(FinishUploadRequest)
-    id = await call.services.transfers.imports.submit(_order(body.import_, body.upload_token), body.part_tokens)
+    id = await call.services.transfers.imports.submit(
+        _order(body.import_, body.upload_token), body.part_tokens
+    )
     return JsonResponse(encode_body(FinishUploadResponse(import_id=str(id))))
 
 
@@ -110,7 +121,96 @@ def _parameter(call: Call, name: str) -> str:
 
 async def _body(call: Call) -> AsyncIterator[bytes]:
     if call.request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        raise CvxError("BadRequestEncoding", "Parts of an upload must come as they are, without Content-Encoding.")
+        raise CvxError(
+            "BadRequestEncoding", "Parts of an upload must come as they are, without Content-Encoding."
+        )
     async for piece in call.request.stream():
         if piece:
             yield piece
+
+
+# ----------------------------------------------------------------------------------------------------- exports
+
+
+async def request_export(call: Call) -> Response:
+    """POST /api/export/request/zip?includeStorage=: begins an export; its id, which the official client ignores.
+
+    Ours: `table` (again and again) for some tables only, `stored=true` for a ZIP without compression.
+    """
+    await call.admin()
+    parameters = call.request.query_params
+    if parameters.get("component"):
+        raise CvxError(
+            "ComponentsNotSupported", "Only the app itself can be exported.", kind="not_found",
+            hint="Leave the component out.",
+        )  # fmt: skip
+    id = await call.services.transfers.exports.request(
+        include_storage=parameters.get("includeStorage") == "true",
+        tables=parameters.getlist("table") or None,
+        stored=parameters.get("stored") == "true",
+    )
+    return JsonResponse(encode_body({"exportId": str(id)}))
+
+
+async def cancel_export(call: Call) -> Response:
+    """POST /api/export/cancel/<id>; an empty 200."""
+    await call.admin()
+    await call.services.transfers.exports.cancel(_last_part(call))
+    return Response(status_code=200)
+
+
+async def set_export_expiration(call: Call) -> Response:
+    """POST /api/export/set_expiration/<id>; an empty 200."""
+    await call.admin(write=True)
+    body = await call.json(SetExpirationRequest)
+    await call.services.transfers.exports.set_expiration(_last_part(call), body.expiration_ts_ns)
+    return Response(status_code=200)
+
+
+async def download_export(call: Call) -> Response:
+    """GET /api/export/zip/<start timestamp or id>: the ZIP."""
+    await call.admin()
+    ready = await call.services.transfers.exports.ready(_last_part(call))
+    name = f"snapshot_{call.services.deployment.instance_name}_{ready.start_ts}.zip"
+    return StreamingResponse(
+        _file(ready.path),
+        media_type="application/zip",
+        headers={
+            "content-length": str(ready.size),
+            "content-disposition": f"attachment; filename={name}",
+            "cache-control": "private, max-age=2592000",
+        },
+    )
+
+
+async def export_table(call: Call) -> Response:
+    """GET /api/export/table?table=&format=jsonl|json|csv: one table at one snapshot, as a stream. Ours alone."""
+    await call.admin()
+    format: Any = call.request.query_params.get("format", "jsonl")
+    if format not in get_args(TableFormat):
+        raise CvxError("InvalidExport", f"`format` must be one of {', '.join(get_args(TableFormat))}.")
+    stack = AsyncExitStack()
+    pieces = await stack.enter_async_context(
+        call.services.transfers.exports.table(_parameter(call, "table"), format)
+    )
+
+    async def body() -> AsyncIterator[bytes]:
+        async with stack:
+            async for piece in pieces:
+                yield piece
+
+    media = {"csv": "text/csv", "json": "application/json"}.get(format, "application/x-ndjson")
+    return StreamingResponse(body(), media_type=media)
+
+
+def _last_part(call: Call) -> str:
+    return str(call.request.scope["path"]).rpartition("/")[2]
+
+
+async def _file(path: Path) -> AsyncIterator[bytes]:
+    file = await asyncio.to_thread(path.open, "rb")
+    try:
+        while piece := await asyncio.to_thread(file.read, _READ_BYTES):
+            yield piece
+    finally:
+        file.close()

@@ -30,6 +30,7 @@ from pathlib import Path
 from cvx.backend.auth import SYSTEM
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, Transaction, staging
+from cvx.backend.functions import FileStorage
 from cvx.backend.jobs.import_work import ImportWork
 from cvx.backend.jobs.uploads import Uploads
 from cvx.backend.model import transfers
@@ -52,8 +53,9 @@ class _Running:
 class ImportService:
     """`start` goes on with what an earlier process left; `close` lets the next one do so."""
 
-    def __init__(self, db: Database, folder: Path, clock: Clock, limits: Limits) -> None:
+    def __init__(self, db: Database, files: FileStorage, folder: Path, clock: Clock, limits: Limits) -> None:
         self._db = db
+        self._files = files
         self._folder = folder
         self._clock = clock
         self._limits = limits

@@ -27,6 +27,7 @@ from cvx.backend.store.interface import (
     VectorChange,
 )
 from cvx.backend.store.open import open_store
+from cvx.backend.store.reader import StoredRow, StoreReader, reading_folder
 from cvx.backend.store.text_rows import (
     COLUMN,
     COLUMN_TEXTS,
@@ -55,8 +56,10 @@ __all__ = [
     "Revision",
     "Row",
     "Store",
+    "StoreReader",
     "StoreView",
     "StoredDocument",
+    "StoredRow",
     "StoredText",
     "TextChange",
     "TextStatistics",
@@ -67,6 +70,7 @@ __all__ = [
     "open_store",
     "read_documents",
     "read_entries",
+    "reading_folder",
     "text_terms",
     "write_bulk",
 ]

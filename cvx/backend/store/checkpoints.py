@@ -31,6 +31,8 @@ class Checkpointer:
         self._flusher = flusher
         self._limits = limits
         self._page_bytes: int = connection.execute("PRAGMA page_size").fetchone()[0]
+        self.readers_elsewhere = 0
+        """Other processes that hold a snapshot: the log cannot start again before they are done."""
         self._unchecked_bytes = 0
         self._quiet_ticks = 0
         self._resting: asyncio.Future[None] | None = None
@@ -66,7 +68,7 @@ class Checkpointer:
             self._unchecked_bytes = 0
             try:
                 log_bytes = self._checkpoint("PASSIVE")
-                if log_bytes > self._limits.restart_wal_bytes:
+                if log_bytes > self._limits.restart_wal_bytes and not self.readers_elsewhere:
                     self._restart()
                 self._give_back_pages()
             except sqlite3.Error as error:

@@ -16,6 +16,7 @@ Rule: a store holds no policy: no retries, no cached results, no idea what a tab
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -262,6 +263,10 @@ class Store(Protocol):
 
     async def durable(self, ts: Timestamp) -> None:
         """Return once everything up to `ts` is on disk."""
+        ...
+
+    def reading_elsewhere(self) -> AbstractContextManager[None]:
+        """Inside, another process may hold a snapshot of the store for long (reader.py)."""
         ...
 
     async def writable(self) -> None:

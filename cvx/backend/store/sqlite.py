@@ -65,7 +65,7 @@ SCHEMA = (
 UPGRADES = {1: (*text_rows.SCHEMA, *vector_rows.SCHEMA)}
 """By the format of a file: what makes it one of the next format."""
 
-_LATEST = "SELECT ts FROM log ORDER BY ts DESC LIMIT 1"
+LATEST = "SELECT ts FROM log ORDER BY ts DESC LIMIT 1"
 _INSERT = (
     "INSERT INTO documents (id, table_id, internal, ts, size, checksum, document) VALUES (?,?,?,?,?,?,?)"
 )
@@ -126,7 +126,7 @@ class SqliteStore:
         self._is_writing = False
         self._readers: list[sqlite3.Connection] = []
         self._closed = False
-        row = self._writer.execute(_LATEST).fetchone()
+        row = self._writer.execute(LATEST).fetchone()
         self._latest_ts: Timestamp = row[0] if row else 0
         self._next_id: int = self._writer.execute(
             "SELECT coalesce(max(id), 0) + 1 FROM documents"
@@ -165,7 +165,7 @@ class SqliteStore:
         connection = self._reader()
         with reading():
             connection.execute("BEGIN")
-            row = connection.execute(_LATEST).fetchone()  # The first read fixes what this connection sees.
+            row = connection.execute(LATEST).fetchone()  # The first read fixes what this connection sees.
         return connection, row[0] if row else 0
 
     def read_live(self, view: SqliteView, sql: str, parameters: tuple[object, ...]) -> list[Any]:
@@ -458,6 +458,14 @@ class SqliteStore:
 
     def fail(self, error: BaseException) -> CvxError:
         return self._flusher.fail(error)
+
+    @contextlib.contextmanager
+    def reading_elsewhere(self) -> Iterator[None]:
+        self._checkpointer.readers_elsewhere += 1
+        try:
+            yield
+        finally:
+            self._checkpointer.readers_elsewhere -= 1
 
     async def writable(self) -> None:
         await self._checkpointer.writable()

@@ -1,4 +1,4 @@
-"""The app of docs/guide/scheduling.md: scheduled mutations and crons through the official client."""
+"""The app of docs/guide/scheduling.md: scheduled functions and crons through the official client."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from pathlib import Path
 import pytest
 
 from tests.apps.driving import HERE, drive, running
+from tests.apps.guides import blocks_missing
 
-pytestmark = [pytest.mark.deno, pytest.mark.node]
+APP = HERE / "scheduling"
 
 
-def test_scheduled_mutations_and_crons(tmp_path: Path) -> None:
-    with running(HERE / "scheduling", tmp_path) as (backend, folder):
+def test_the_guide_shows_the_app() -> None:
+    assert blocks_missing("scheduling", APP) == []
+
+
+@pytest.mark.deno
+@pytest.mark.node
+def test_scheduled_functions_and_crons(tmp_path: Path) -> None:
+    with running(APP, tmp_path) as (backend, folder):
         print(drive(folder / "drive.mjs", backend))

@@ -175,6 +175,13 @@ def test_bad_schedules_are_refused_by_name(schedule: str) -> None:
     assert refused.value.code == "InvalidCron"
 
 
+def test_large_arguments_of_a_cron_are_refused() -> None:
+    text = '{"job":{"name":"m:f","args":[{"x":"%s"}],"schedule":{"type":"interval","seconds":1}}}'
+    assert len(named_cron_specs(text % ("x" * 1_000_000))) == 1
+    with pytest.raises(CvxError, match="1 MiB"):
+        named_cron_specs(text % ("x" * (1 << 20)))
+
+
 def test_only_modules_that_name_what_moved_are_affected() -> None:
     def source(path: str, sha256: str, text: str) -> ModuleSource:
         return ModuleSource(path, sha256, text.encode(), None, "isolate")

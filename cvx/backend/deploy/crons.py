@@ -26,6 +26,7 @@ from cvx.protocol.push import (
     WeeklySchedule,
 )
 
+_ARGS_BYTES = 1 << 20
 _DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 _UNIT_SECONDS = {"seconds": 1, "minutes": 60, "hours": 3600}
 _cron_field = re.compile(r"[0-9A-Za-z*,/\-#?]+")
@@ -48,6 +49,8 @@ def _spec(identifier: str, item: Any) -> NamedCronSpecJson:
     args = item.get("args")
     if not isinstance(args, list):
         raise _invalid(identifier, "its arguments are not an array")
+    if len(msgspec.json.encode(args)) >= _ARGS_BYTES:
+        raise _invalid(identifier, "its arguments have 1 MiB or more")
     schedule = _schedule(identifier, item.get("schedule"))
     return NamedCronSpecJson(
         identifier=identifier, spec=CronSpecJson(udf_path=item["name"], udf_args=args, cron_schedule=schedule)

@@ -5,7 +5,6 @@ import { action, internalAction } from "./_generated/server";
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-// docs: schedule from an action
 /** Each thing that an action schedules is there at once, whatever becomes of the action. */
 export const remind = action({
   args: { what: v.string(), delay: v.number(), fail: v.optional(v.boolean()) },
@@ -15,7 +14,6 @@ export const remind = action({
     return job;
   },
 });
-// docs: end
 
 /** Writes what it sees, waits, schedules something, writes again. */
 export const slow = internalAction({

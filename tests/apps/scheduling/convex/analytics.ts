@@ -10,7 +10,6 @@ export const record = mutation({
   },
 });
 
-// docs: daily analytics
 /** Count yesterday's events by kind. Running it twice gives the same rows, so it may be run by hand, too. */
 export const summarizeYesterday = internalMutation({
   args: {},
@@ -30,7 +29,6 @@ export const summarizeYesterday = internalMutation({
     }
   },
 });
-// docs: end
 
 export const days = query({
   args: {},

@@ -1,4 +1,3 @@
-// docs: crons
 import { cronJobs } from "convex/server";
 import { internal } from "./_generated/api";
 
@@ -13,4 +12,3 @@ crons.interval("heartbeat", { seconds: 1 }, internal.jobs.beat, { what: "heartbe
 crons.interval("action heartbeat", { seconds: 1 }, internal.actions.tick);
 
 export default crons;
-// docs: end

@@ -4,7 +4,6 @@ import { internalMutation } from "./_generated/server";
 
 const BATCH = 100;
 
-// docs: draft cleanup
 /** Delete drafts that nobody has touched for a while: a batch now, the rest by scheduling itself. */
 export const cleanUp = internalMutation({
   args: { olderThanMs: v.number() },
@@ -18,4 +17,3 @@ export const cleanUp = internalMutation({
     return old.length;
   },
 });
-// docs: end

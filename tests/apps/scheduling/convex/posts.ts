@@ -8,7 +8,6 @@ export const write = mutation({
     await ctx.db.insert("posts", { title, state: "draft", touched: touched ?? Date.now() }),
 });
 
-// docs: publish later
 /** Publish a post at a time. Planning it again replaces the earlier plan. */
 export const publishAt = mutation({
   args: { post: v.id("posts"), at: v.number() },
@@ -28,7 +27,6 @@ export const publish = internalMutation({
     await ctx.db.patch(post, { state: "published", touched: Date.now() });
   },
 });
-// docs: end
 
 export const keepAsDraft = mutation({
   args: { post: v.id("posts") },
@@ -38,7 +36,6 @@ export const keepAsDraft = mutation({
   },
 });
 
-// docs: watch
 /** A post and how far its publication is; a subscriber sees every step. */
 export const status = query({
   args: { post: v.id("posts") },
@@ -49,7 +46,6 @@ export const status = query({
     return { title: found.title, state: found.state, publication: job?.state.kind ?? "none" };
   },
 });
-// docs: end
 
 export const titles = query({
   args: {},

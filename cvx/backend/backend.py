@@ -27,7 +27,7 @@ from cvx.backend.functions import FileStorage, FunctionExecutor, TrustedProvider
 from cvx.backend.http import ApiApp, HttpServer, Issuing, Services, SiteApp, own_transport
 from cvx.backend.jobs import Scheduler, Transfers
 from cvx.backend.model import SYSTEM_TABLES, DeploymentInfo
-from cvx.backend.runner import ActionPool, ActionRunner, Environment, IsolatePool
+from cvx.backend.runner import ActionPool, ActionRunner, Environment, IsolatePool, NodePool
 from cvx.backend.sync import SyncServices
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ class Backend:
             )
             self._parts.push_async_callback(files.close)
             files.start()
-            actions: dict[Environment, ActionRunner] = {"isolate": ActionPool(config.limits)}
+            node = NodePool(config.limits, config.data_dir / "node", config.node_modules)
+            actions: dict[Environment, ActionRunner] = {"isolate": ActionPool(config.limits), "node": node}
             for action_runner in actions.values():
                 self._parts.push_async_callback(action_runner.close)
                 await action_runner.start()
@@ -98,7 +99,7 @@ class Backend:
                 signer=signer,
             )
             self._parts.callback(executor.close)
-            pushes = PushService(db, runner, info, config.limits, executor.deployed)
+            pushes = PushService(db, runner, node, info, config.limits, executor.deployed)
             dev_issuer = DevIssuer(config.instance_secret) if config.dev_issuer else None
             trusted = TrustedProviders(db, info, dev_issuer)
             self._parts.callback(trusted.close)

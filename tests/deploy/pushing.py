@@ -180,11 +180,11 @@ async def running(data: Path, limits: Limits | None = None) -> AsyncIterator[Cli
         await backend.stop()
 
 
-def run(data: Path, test: Any) -> None:
+def run(data: Path, test: Any, limits: Limits | None = None) -> None:
     """Run `async test(client)` on a fresh backend in this folder."""
 
     async def main() -> None:
-        async with running(data) as client:
+        async with running(data, limits) as client:
             await test(client)
 
     asyncio.run(main())

@@ -21,7 +21,7 @@ from cvx.backend.deploy import PushService
 from cvx.backend.files import open_folder_store
 from cvx.backend.functions import ActionResult, FileStorage, FunctionExecutor, MutationResult, QueryEntry
 from cvx.backend.model import SYSTEM_TABLES, DeploymentInfo
-from cvx.backend.runner import ActionPool, IsolatePool
+from cvx.backend.runner import ActionPool, IsolatePool, NodePool
 from cvx.protocol.push import (
     AppDefinition,
     FinishPushRequest,
@@ -212,12 +212,14 @@ async def deployment(
     files.start()
     actions = ActionPool(limits)
     await actions.start()
+    node = NodePool(limits, folder / "data" / "node")
+    await node.start()
     executor = FunctionExecutor(
-        db, runner, INFO, limits, files=files, actions={"isolate": actions}, redacted=redacted
+        db, runner, INFO, limits, files=files, actions={"isolate": actions, "node": node}, redacted=redacted
     )
     try:
         made = Deployment(
-            db, runner, executor, PushService(db, runner, INFO, limits, executor.deployed), actions
+            db, runner, executor, PushService(db, runner, node, INFO, limits, executor.deployed), actions
         )
         if app is not None:
             await made.push(app)
@@ -225,6 +227,7 @@ async def deployment(
     finally:
         executor.close()
         await actions.close()
+        await node.close()
         await runner.close()
         await files.close()
         await db.close()

@@ -128,7 +128,7 @@ def set_udf_config(
         import_seed=seed,
         functions_dir=package.functions,
         node_version=package.node_version,
-        node_dependencies=tuple((item.name, item.version) for item in package.node_dependencies),
+        node_dependencies=tuple(sorted((item.name, item.version) for item in package.node_dependencies)),
     )
     deployment.set_udf_config(tx, new)
     if old.server_version is None or old.server_version == config.server_version:

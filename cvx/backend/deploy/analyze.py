@@ -3,7 +3,8 @@
 Order of work, hence which error a push with several mistakes gets (reference/cli-and-deploy.md §2.7): what this
 backend cannot run yet, functions, auth config, schema, definition, crons.
 
-Rule: nothing here reads or writes the database; unchanged modules come in with their stored text.
+Rule: nothing here reads or writes the database; unchanged modules come in with their stored text. "use node" modules are
+loaded where their actions will run.
 
 Source: reference/runtime-and-database.md §1.9; cli-and-deploy.md §2.7, §2.10, §2.11.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -21,7 +22,6 @@ from cvx.backend.config import Limits
 from cvx.backend.deploy.auth_config import auth_providers
 from cvx.backend.deploy.crons import named_cron_specs
 from cvx.backend.deploy.errors import as_push_error, push_error
-from cvx.backend.deploy.node_exports import node_module
 from cvx.backend.runner import (
     AnalyzedFunction,
     AnalyzedModule,
@@ -30,6 +30,7 @@ from cvx.backend.runner import (
     CodeBundle,
     FunctionRunner,
     ModuleSource,
+    NodePool,
 )
 from cvx.errors import CvxError
 from cvx.protocol.push import (
@@ -56,6 +57,7 @@ AUTH_CONFIG_PATH = "auth.config.js"
 CRONS_PATH = "crons.js"
 HTTP_PATH = "http.js"
 CHUNKS = "_deps/"
+NODE_VERSIONS = ("20", "22", "24")
 NEVER_NODE = frozenset({HTTP_PATH, CRONS_PATH, "schema.js", AUTH_CONFIG_PATH})
 
 _KINDS = {"query": "Query", "mutation": "Mutation", "action": "Action"}
@@ -111,7 +113,13 @@ def module_source(module: PushedModule) -> ModuleSource:
 
 
 def check_supported(request: StartPushRequest) -> None:
-    """Refuse what this backend cannot run yet, before anything is evaluated."""
+    """Refuse what this backend cannot run, before anything is evaluated."""
+    if request.node_version is not None and request.node_version not in NODE_VERSIONS:
+        raise push_error(
+            "NodeVersionNotSupported",
+            f'Node.js version {request.node_version[:20]} is not supported for "use node" actions.',
+            hint=f"Set node.nodeVersion in convex.json to {', '.join(NODE_VERSIONS[:-1])} or {NODE_VERSIONS[-1]}.",
+        )
     if request.component_definitions:
         names = ", ".join(item.definition_path for item in request.component_definitions)
         raise push_error(
@@ -156,6 +164,7 @@ def check_sources(sources: Mapping[str, ModuleSource], limits: Limits) -> None:
 
 async def analyze(
     runner: FunctionRunner,
+    node: NodePool,
     request: StartPushRequest,
     sources: Mapping[str, ModuleSource],
     environment: Mapping[str, str],
@@ -163,7 +172,7 @@ async def analyze(
     known: Mapping[str, AnalyzedModuleJson],
     limits: Limits,
 ) -> Analysis:
-    """Import everything once, "use node" modules excepted, and say what it declares.
+    """Import everything once and say what it declares.
 
     `sources` are all modules of the app, unchanged ones included; `environment` all variables, built-in ones
     included; `known` is what some modules are known to declare. Raises CvxError with the codes of §2.10.
@@ -172,11 +181,10 @@ async def analyze(
     app = request.app_definition
     result = await _imported(runner, request, sources, environment, phase, known)
     _raise_failures(result, sources)
-    modules = _node_modules(sources, known) | {
-        path: _module_json(result.modules.get(path), path)
-        for path, source in sources.items()
-        if path not in known and source.environment != "node"
-    }
+    of_node = await _imported_by_node(node, request, sources, environment, phase, known)
+    _raise_failures(of_node, sources)
+    found = {**result.modules, **of_node.modules}
+    modules = {path: _module_json(found.get(path), path) for path in sources if path not in known}
     modules = dict(sorted((modules | {path: known[path] for path in sources if path in known}).items()))
     _check_cron_targets(modules)
     try:
@@ -272,6 +280,45 @@ async def _imported(
     )
 
 
+async def _imported_by_node(
+    node: NodePool,
+    request: StartPushRequest,
+    sources: Mapping[str, ModuleSource],
+    environment: Mapping[str, str],
+    phase: ImportPhase,
+    known: Collection[str],
+) -> AnalyzeResult:
+    """What "use node" modules export. Raises CvxError "InvalidExternalModules"."""
+    packages = node_packages(request)
+    if not any(source.environment == "node" for source in sources.values()):
+        return AnalyzeResult()
+    await node.prepare(packages)  # Also when nothing is new: what the push says must be there.
+    entries = tuple(
+        path
+        for path in sorted(sources)
+        if sources[path].environment == "node" and not path.startswith(CHUNKS) and path not in known
+    )
+    if not entries:
+        return AnalyzeResult()
+    bundle = replace(_bundle(sources), packages=packages)
+    result = await node.analyze(AnalyzeRequest(bundle, entries, environment, phase.ms, phase.seed))
+    for path, module in result.modules.items():
+        other = next((each for each in module.functions if each.kind != "action"), None)
+        if other is not None:
+            raise push_error(
+                "InvalidModules",
+                f"Loading the pushed modules encountered the following error:\n`{other.name}` defined in `{path}` "
+                f"is a {other.kind} function. Only actions can be defined in Node.js.",
+                hint='Move it into a file without "use node".',
+            )
+    return result
+
+
+def node_packages(request: StartPushRequest) -> tuple[tuple[str, str], ...]:
+    """Names and versions of the packages that "use node" modules import and the push leaves out."""
+    return tuple(sorted((item.name, item.version) for item in request.node_dependencies))
+
+
 def _raise_failures(result: AnalyzeResult, sources: Mapping[str, ModuleSource]) -> None:
     """The first failure in the order of work: functions before auth config before schema before definition."""
     if not result.failures:
@@ -286,22 +333,6 @@ def _raise_failures(result: AnalyzeResult, sources: Mapping[str, ModuleSource]) 
         )
     needs_variable = first.code == "AuthConfigMissingEnvironmentVariable"
     raise push_error(first.code, first.message, retry_when="env" if needs_variable else "files")
-
-
-def _node_modules(
-    sources: Mapping[str, ModuleSource], known: Collection[str]
-) -> dict[str, AnalyzedModuleJson]:
-    """What "use node" modules export: read, not run. A name that could never be called is left out."""
-    paths = [path for path, source in sources.items() if source.environment == "node"]
-    if all(path in known for path in paths):
-        return {}
-    texts = {path: sources[path].source.decode() for path in paths}
-    found = {}
-    for path in paths:
-        module = AnalyzedModuleJson(functions=[]) if path.startswith(CHUNKS) else node_module(path, texts)
-        callable_ones = [function for function in module.functions if is_identifier(function.name)]
-        found[path] = AnalyzedModuleJson(functions=callable_ones)
-    return found
 
 
 def _module_json(module: AnalyzedModule | None, path: str) -> AnalyzedModuleJson:

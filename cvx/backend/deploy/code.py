@@ -6,7 +6,7 @@ Source: reference/cli-and-deploy.md §2.6, §2.7, §2.9.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -31,7 +31,7 @@ from cvx.protocol.push import (
 from cvx.values import Timestamp
 
 # Raise it when analysis learns something: deployed modules are then looked at again by the next push.
-_ANALYSIS_VERSION = 1
+_ANALYSIS_VERSION = 2
 
 
 class CodePackage(msgspec.Struct, rename="camel", frozen=True):
@@ -63,15 +63,22 @@ def sources_of(request: StartPushRequest, deployed: Mapping[str, ModuleSource]) 
 
 
 def known_analysis(
-    tx: Transaction, sources: Mapping[str, ModuleSource], variables: Mapping[str, str]
+    tx: Transaction,
+    sources: Mapping[str, ModuleSource],
+    variables: Mapping[str, str],
+    packages: Sequence[tuple[str, str]],
 ) -> dict[str, AnalyzedModuleJson]:
-    """What modules declare that need not be looked at again: neither they nor the environment have changed."""
+    """What modules declare that need not be looked at again: neither they, nor the environment, nor for "use node"
+    modules the packages that are not pushed have changed."""
     if deployment.analysis_environment(tx) != environment_digest(variables):
         return {}
+    same_packages = deployment.udf_config(tx).node_dependencies == tuple(packages)
     rows = {row.path: row for row in modules.all_modules(tx)}
     found = {}
     for path in unaffected({path: row.sha256 for path, row in rows.items()}, sources):
         analysis, environment = rows[path].analysis, rows[path].environment
+        if environment == "node" and not same_packages:
+            continue
         if analysis is not None and environment == sources[path].environment:
             found[path] = msgspec.convert(analysis, AnalyzedModuleJson)
     return found

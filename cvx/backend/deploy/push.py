@@ -41,6 +41,7 @@ from cvx.backend.deploy.analyze import (
     analyze_auth,
     analyze_schema,
     check_supported,
+    node_packages,
 )
 from cvx.backend.deploy.code import (
     environment_digest,
@@ -56,7 +57,7 @@ from cvx.backend.deploy.errors import push_error, race
 from cvx.backend.deploy.plan import IndexPlan, plan_indexes
 from cvx.backend.model import deployment, environment, modules, schemas
 from cvx.backend.model.deployment import DeploymentInfo
-from cvx.backend.runner import FunctionRunner, ModuleSource
+from cvx.backend.runner import FunctionRunner, ModuleSource, NodePool, package_set_key
 from cvx.protocol.push import (
     ComponentDiff,
     ConfigModuleHash,
@@ -87,6 +88,7 @@ class PushService:
         self,
         db: Database,
         runner: FunctionRunner,
+        node: NodePool,
         info: DeploymentInfo,
         limits: Limits,
         deployed: Callable[[Snapshot], Mapping[str, ModuleSource]],
@@ -95,6 +97,7 @@ class PushService:
         self._deployed = deployed
         self._db = db
         self._runner = runner
+        self._node = node
         self._info = info
         self._limits = limits
 
@@ -138,9 +141,16 @@ class PushService:
             built_in = self._built_in(tx)
             sources = sources_of(request, self._deployed(snapshot))
             phase = self._phase(tx)
-            known = known_analysis(tx, sources, {**variables, **built_in})
+            known = known_analysis(tx, sources, {**variables, **built_in}, node_packages(request))
         analysis = await analyze(
-            self._runner, request, sources, {**variables, **built_in}, phase, known, self._limits
+            self._runner,
+            self._node,
+            request,
+            sources,
+            {**variables, **built_in},
+            phase,
+            known,
+            self._limits,
         )
         lasting = not (request.dry_run or request.for_codegen)
         change = await self._prepare(request, analysis) if lasting else self._schema_change(analysis.schema)
@@ -151,6 +161,7 @@ class PushService:
             app=analysis.app(),
             schema_change=change,
             component_definition_packages={"": msgspec.to_builtins(package_of(request, analysis))},
+            external_deps_id=package_set_key(node_packages(request)) if request.node_dependencies else None,
         )
 
     async def _prepare(self, request: StartPushRequest, analysis: Analysis) -> SchemaChange:

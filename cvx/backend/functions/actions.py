@@ -9,7 +9,7 @@ Source: reference/runtime-and-database.md §1.4, §1.8, §1.10, §3.7, §11, §1
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cvx.backend.auth import Identity
@@ -76,9 +76,7 @@ class ActionCalls:
         self._caller = caller
         self._runners = runners
 
-    async def action(
-        self, request: ActionRequest, internal_allowed: Callable[[LoadedFunction | None], bool]
-    ) -> ActionResult:
+    async def action(self, request: ActionRequest, *, internal_allowed: bool) -> ActionResult:
         """Run an action to its end. What is wrong with the call is its result."""
         run = _Run(self._execution, request, "action", request.path.udf_path)
         try:
@@ -121,9 +119,7 @@ class ActionCalls:
 
     # ----------------------------------------------------------------------------------------------- before
 
-    async def _prepare(
-        self, request: ActionRequest, internal_allowed: Callable[[LoadedFunction | None], bool]
-    ) -> _Prepared:
+    async def _prepare(self, request: ActionRequest, internal_allowed: bool) -> _Prepared:
         path, services = request.path, self._services
         with services.db.snapshot() as snapshot:
             try:
@@ -131,7 +127,7 @@ class ActionCalls:
                 registry = services.code(snapshot, path.component)
                 found = None if path.is_system else registry.find(path)
                 function = check_callable(
-                    found, path, "action", public=request.public, internal_allowed=internal_allowed(found)
+                    found, path, "action", public=request.public, internal_allowed=internal_allowed
                 )
                 check_args(
                     function, args, canonical, snapshot.catalog.table_names(path.component), self._limits

@@ -32,7 +32,7 @@ from cvx.backend.functions.execution import Execution
 from cvx.backend.functions.expiry import keep_forgetting
 from cvx.backend.functions.file_storage import FileStorage
 from cvx.backend.functions.function_log import FunctionLog
-from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction, TextCache
+from cvx.backend.functions.module_loader import FunctionRegistry, TextCache
 from cvx.backend.functions.mutations import (
     UNKNOWN_ORIGIN,
     Errand,
@@ -220,7 +220,7 @@ class FunctionExecutor:
             origin,
             parent_execution_id,
         )
-        return await self._actions.action(request, lambda found: identity.is_admin or _unread(found))
+        return await self._actions.action(request, internal_allowed=identity.is_admin)
 
     async def http_action(
         self,
@@ -264,8 +264,7 @@ class FunctionExecutor:
             with self._db.snapshot() as snapshot:
                 function = self.registry(snapshot, path.component).find(path)
                 await self._db.durable(snapshot.ts)  # That it is not there is an answer, too.
-            allowed = identity.is_admin or _unread(function)
-            if function is None or (function.visibility != "public" and not allowed):
+            if function is None or (function.visibility != "public" and not identity.is_admin):
                 failure = self._execution.refusal(not_found(path, public=False))
                 return CallResult(None, failure, [], None, request_id)
             kind = function.kind
@@ -298,8 +297,3 @@ class FunctionExecutor:
             request_id or new_request_id(),
             redacted=self._execution.redacted,
         )
-
-
-def _unread(function: LoadedFunction | None) -> bool:
-    """Whether it is not known if a function is public: a "use node" module says so only when it runs."""
-    return function is not None and function.environment == "node" and function.visibility is None

@@ -17,6 +17,7 @@ from typing import Literal
 
 from cvx.backend.database import ReadSet, Transaction
 from cvx.backend.functions.derived import index_id
+from cvx.backend.model import deployment
 from cvx.backend.model import modules as module_rows
 from cvx.backend.runner import CodeBundle, FunctionKind, ModuleSource
 from cvx.errors import CvxError
@@ -81,7 +82,7 @@ class TextCache:
         return FunctionRegistry(
             component=component,
             index_id=index_id(tx.snapshot, module_rows.MODULES, module_rows.BY_PATH),
-            bundle=CodeBundle(_bundle_key(rows), sources),
+            bundle=CodeBundle(_bundle_key(rows), sources, deployment.udf_config(tx).node_dependencies),
             functions=functions,
             ranges={row.path: module_rows.path_range(component, row.path) for row in rows},
             rows=rows,

@@ -39,6 +39,8 @@ from cvx.backend.runner.interface import (
     SyscallResult,
     TablesChanged,
 )
+from cvx.backend.runner.node_packages import package_set_key
+from cvx.backend.runner.node_pool import NodePool
 from cvx.backend.runner.pool import IsolatePool
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "LogLevel",
     "LogLine",
     "ModuleSource",
+    "NodePool",
     "QueryPage",
     "SourcePosition",
     "StoredBlob",
@@ -76,4 +79,5 @@ __all__ = [
     "SyscallHost",
     "SyscallResult",
     "TablesChanged",
+    "package_set_key",
 ]

@@ -3,7 +3,9 @@
 Rule: nothing else in the backend builds Deno's arguments. A child gets no permission at all: no file, network,
 environment, process or system access, no prompt, no remote or npm module, no configuration file; code from strings
 is off. Its environment is empty but for the time zone, its working folder is the root. A child that runs actions may
-use the network, and nothing else; it is told how to reach it (proxies, certificates).
+use the network, and nothing else; it is told how to reach it (proxies, certificates). One that runs "use node" actions
+may also read its own code and packages, keep temporary files in a folder of its own, and ask about the system;
+it may start no process and load no native code.
 Source: reference/runtime-and-database.md §13; docs: the `deno` wheel on PyPI (`deno.find_deno_bin`).
 """
 
@@ -11,7 +13,9 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +26,8 @@ from cvx.errors import CvxError
 
 HOST_SCRIPT: Final = Path(__file__).parent / "js" / "host.js"
 ACTION_SCRIPT: Final = Path(__file__).parent / "js" / "action_host.js"
+NODE_SCRIPT: Final = Path(__file__).parent / "js" / "node_host.js"
+NODE_BUILTINS: Final = Path(__file__).parent / "js" / "node_builtins.json"
 _MIB: Final = 1 << 20
 
 
@@ -132,6 +138,97 @@ def start_action_child(
     )
     limit_child(child.pid, limits.action_data_bytes_max)
     return child
+
+
+@dataclass(frozen=True)
+class NodeChildFolders:
+    """What a "use node" child may read, all absolute: its code, the packages it imports (None: none), and its own
+    folder for temporary files, which it may also write."""
+
+    code: Path
+    packages: Path | None
+    temporary: Path
+
+
+def node_arguments(
+    deno_path: Path, limits: Limits, folders: NodeChildFolders, sockets: tuple[int, int]
+) -> list[str]:
+    """The command line of a child that runs "use node" actions."""
+    readable = [folders.code, folders.temporary]
+    npm = ["--no-npm"]
+    if folders.packages is not None:
+        readable.append(folders.packages)
+        npm = [
+            "--node-modules-dir=manual"
+        ]  # It takes packages from the code's node_modules, and only from there.
+    return [
+        str(deno_path),
+        "run",
+        "--quiet",
+        "--no-prompt",
+        "--no-remote",
+        *npm,
+        "--no-config",
+        "--no-lock",
+        "--no-code-cache",
+        f"--import-map={NODE_BUILTINS}",
+        "--allow-net",
+        "--allow-env",
+        "--allow-sys",
+        f"--allow-read={_listed(readable)}",
+        f"--allow-write={_listed([folders.temporary])}",
+        f"--v8-flags=--max-old-space-size={limits.node_heap_bytes_max // _MIB}",
+        str(NODE_SCRIPT),
+        *map(str, sockets),
+        f"{folders.code.as_uri()}/",
+    ]
+
+
+def start_node_child(
+    deno_path: Path, limits: Limits, folders: NodeChildFolders, stderr: int
+) -> subprocess.Popen[bytes]:
+    """Start one. Its stdin and stdout, as we see them, are sockets: the child's own standard output is `stderr`, so
+    that what packages print there is not taken for frames."""
+    ours_out, theirs_in = socket.socketpair()
+    theirs_out, ours_in = socket.socketpair()
+    with ours_out, ours_in, theirs_in, theirs_out:
+        sockets = (theirs_in.fileno(), theirs_out.fileno())
+        child = subprocess.Popen(
+            node_arguments(deno_path, limits, folders, sockets),
+            stdin=subprocess.DEVNULL,
+            stdout=stderr,
+            stderr=stderr,
+            bufsize=0,
+            cwd=folders.temporary,
+            pass_fds=sockets,
+            env={
+                "TZ": "UTC",
+                "NO_COLOR": "1",
+                "DENO_NO_UPDATE_CHECK": "1",
+                "DENO_DIR": "/dev/null/none",
+                "LANG": "C.UTF-8",
+                "HOME": str(folders.temporary),
+                "TMPDIR": str(folders.temporary),
+                **{name: os.environ[name] for name in _NETWORK_VARIABLES if name in os.environ},
+            },
+            start_new_session=True,
+        )
+        child.stdin = os.fdopen(ours_out.detach(), "wb", buffering=0)
+        child.stdout = os.fdopen(ours_in.detach(), "rb", buffering=0)
+    limit_child(child.pid, limits.action_data_bytes_max)
+    return child
+
+
+def install_arguments(deno_path: Path) -> list[str]:
+    """The command line that installs the packages of the package.json in its working folder, without running any of
+    their scripts."""
+    layout = ("--node-modules-dir=manual", "--node-modules-linker", "hoisted")
+    return [str(deno_path), "install", "--quiet", "--no-lock", *layout]
+
+
+def _listed(paths: list[Path]) -> str:
+    """Paths as a permission flag lists them; a comma in one is doubled."""
+    return ",".join(str(path).replace(",", ",,") for path in paths)
 
 
 def limit_child(pid: int, data_bytes_max: int) -> None:

@@ -42,10 +42,12 @@ class ModuleSource:
 
 @dataclass(frozen=True)
 class CodeBundle:
-    """The modules one component has at one push. Equal `key` means equal modules; children cache by it."""
+    """The modules one component has at one push. Equal `key` means equal modules; children cache by it. `packages`
+    are what "use node" modules import that is not among the modules: names and versions from npm's registry."""
 
     key: str
     modules: Mapping[str, ModuleSource]
+    packages: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,14 @@ def serve(
             "--dev-issuer", help="Issue and believe tokens of `cvx auth token`: for development only."
         ),
     ] = False,
+    node_modules: Annotated[
+        Path | None,
+        typer.Option(
+            "--node-modules",
+            metavar="DIR",
+            help='The project\'s node_modules, for external packages of "use node" actions.',
+        ),
+    ] = None,
     limit: LimitOption = None,
 ) -> None:
     """Run the backend in the foreground.
@@ -91,6 +99,7 @@ def serve(
         site_port=site_port,
         redact_logs=redact,
         dev_issuer=dev_issuer,
+        node_modules=node_modules,
         limits=limits,
     )
     output = context.output

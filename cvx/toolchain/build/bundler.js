@@ -52,7 +52,7 @@ function optionsOf(root, target) {
     };
   }
   const plugins = target.platform === "browser" ? [asyncHooks, serverOnly] : [serverOnly];
-  if (target.externals.length > 0) plugins.push(externals(target.externals, used));
+  if (target.externals.length > 0) plugins.push(externals(target.externals, root, used));
   plugins.push(wasm);
   const options = {
     absWorkingDir: root,

@@ -4,7 +4,7 @@
  * Source: reference/cli-and-deploy.md §2.3 (plugins), §7.1 (component definitions).
  */
 
-import { statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { builtinModules } from "node:module";
 import path from "node:path";
@@ -60,8 +60,11 @@ export const wasm = {
   },
 };
 
-/** Leaves the named packages out of a node bundle; notes in `used` which of them were met. */
-export function externals(names, used) {
+/**
+ * Leaves the named packages out of a node bundle; notes in `used` which of them were met. Only the copy in the
+ * project's own node_modules: the server installs that version, and another package's own copy may be a different one.
+ */
+export function externals(names, root, used) {
   const escaped = names.map((name) => name.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&"));
   const filter = new RegExp(`^(${escaped.join("|")})(/|$)`);
   return {
@@ -70,11 +73,23 @@ export function externals(names, used) {
       build.onStart(() => used.clear());
       build.onResolve({ filter, namespace: "file" }, (args) => {
         const name = filter.exec(args.path)[1];
+        if (nearestCopy(name, args.resolveDir) !== path.join(root, "node_modules", name)) return;
         used.add(name);
         return { path: args.path, external: true };
       });
     },
   };
+}
+
+/** The folder that an import of a package means for code in `folder`, or null. */
+function nearestCopy(name, folder) {
+  for (;;) {
+    const candidate = path.join(folder, "node_modules", name);
+    if (existsSync(candidate)) return candidate;
+    const parent = path.dirname(folder);
+    if (parent === folder) return null;
+    folder = parent;
+  }
 }
 
 /** Replaces imports of other component definitions by the name the server resolves them under. */

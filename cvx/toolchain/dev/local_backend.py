@@ -126,7 +126,7 @@ async def start_backend(
         for last in (False, False, True):
             config = _with_ports(project, state, reporter, port)
             try:
-                return await _start(state, config, limits)
+                return await _start(project, state, config, limits)
             except CvxError as error:
                 # Another project's backend may have taken the port between our look and our child's.
                 if last or port is not None or "PortInUse" not in error.message:
@@ -198,9 +198,11 @@ def limit_settings(project: Project) -> tuple[str, ...]:
     return tuple(f"{name}={value}" for name, value in backend_limits(project).items())
 
 
-async def _start(state: LocalState, config: LocalConfig, limits: tuple[str, ...]) -> LocalBackend:
+async def _start(
+    project: Project, state: LocalState, config: LocalConfig, limits: tuple[str, ...]
+) -> LocalBackend:
     log_start = state.log_file.stat().st_size if state.log_file.exists() else 0
-    process = _spawn(state, config, limits)
+    process = _spawn(project, state, config, limits)
     state.note_running(process.pid, config.cloud_port, config.site_port, limits)
     backend = LocalBackend(state, config, process, process.pid, log_start, limits)
     try:
@@ -294,10 +296,13 @@ def _instance(project: Project, state: LocalState) -> str:
     return f"local-{base}-{state.name}-{secrets.token_hex(3)}"
 
 
-def _spawn(state: LocalState, config: LocalConfig, limits: tuple[str, ...]) -> subprocess.Popen[bytes]:
+def _spawn(
+    project: Project, state: LocalState, config: LocalConfig, limits: tuple[str, ...]
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "cvx", "backend", "serve", "--host", "127.0.0.1"]
     command += ["--port", str(config.cloud_port), "--site-port", str(config.site_port)]
     command += ["--data", str(state.data_dir), "--instance-name", config.instance_name, "--dev-issuer"]
+    command += ["--node-modules", str(project.root / "node_modules")]
     for setting in limits:
         command += ["--limit", setting]
     environment = {**os.environ, SECRET_VARIABLE: config.instance_secret, "NO_COLOR": "1"}

@@ -17,6 +17,16 @@ const encodeInto = encoder.encodeInto.bind(encoder);
 /** What the parent says at the start: bounds, see `configured` in runner/action_child.py. */
 export const config = { window: 1 << 18, chunk: 1 << 16, operations: 1000, timers: 10000 };
 
+/** Where frames come from and go to. A "use node" child has another than standard input and output: see node_host.js. */
+const channel = {
+  read: (into) => core.read(0, into),
+  write: (bytes) => core.writeSync(1, bytes),
+};
+
+export function useChannel(other) {
+  Object.assign(channel, other);
+}
+
 // ---- out
 
 let outgoing = [];
@@ -31,7 +41,7 @@ function put(length) {
   output[3] = length >>> 24;
   output[length + 4] = 10; // Standard output is buffered by line: so it is one write.
   let at = 0;
-  while (at < length + 5) at += core.writeSync(1, output.subarray(at, length + 5));
+  while (at < length + 5) at += channel.write(output.subarray(at, length + 5));
   if (output.length > 1 << 22) output = new Uint8Array(1 << 16);
 }
 
@@ -82,7 +92,7 @@ export async function readFrames(take) {
   let input = new Uint8Array(1 << 18);
   let held = 0;
   for (;;) {
-    const read = await core.read(0, input.subarray(held));
+    const read = await channel.read(input.subarray(held));
     if (read === 0 || read === null) return;
     held += read;
     let at = 0;

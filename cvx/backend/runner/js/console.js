@@ -47,9 +47,17 @@ function renderEntries(value, seen, indent, budget) {
   return items;
 }
 
+let stackOf = (error) => error.stack;
+
+/** Where `error.stack` is not ours (errors.js): how to get an error's frames, without a head line. */
+export function setStacks(given) {
+  stackOf = given;
+}
+
 function renderError(error, seen, indent, budget) {
   const head = `${error.name || "Error"}${error.message ? `: ${error.message}` : ""}`;
-  const stack = typeof error.stack === "string" ? error.stack.replace(/\n+$/, "") : "";
+  const frames = stackOf(error);
+  const stack = typeof frames === "string" ? frames.replace(/\n+$/, "") : "";
   const text = stack ? `${head}\n${stack}` : `[${head}]`;
   const extra = renderEntries(error, seen, indent, budget);
   if ("cause" in error && !Object.keys(error).includes("cause")) {
@@ -191,10 +199,15 @@ function addLine(level, args, ...ownTexts) {
   lines.push([level, messages, truncated, now]);
 }
 
+/** A line of text that user code wrote to a stream. */
+export function logText(level, text) {
+  addLine(level, [], text);
+}
+
 function stackHere() {
   const holder = {};
   Error.captureStackTrace(holder, stackHere);
-  return holder.stack;
+  return stackOf(holder);
 }
 
 const labelled = (label) => `${label === undefined ? "default" : label}`;

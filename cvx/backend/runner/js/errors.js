@@ -134,17 +134,21 @@ function describe(site) {
 }
 
 function framesText(sites) {
-  let lines = [];
+  const lines = [];
   for (const site of sites) {
     const line = describe(site);
     if (line !== null) lines.push(line);
   }
+  return withoutPlumbing(lines);
+}
+
+/** Frames as one text, without those at either end that lie in the npm package itself. */
+export function withoutPlumbing(lines) {
   const plumbing = (line) => PLUMBING.test(line);
   let start = 0, end = lines.length;
   while (start < end && plumbing(lines[start])) start++;
   while (end > start && plumbing(lines[end - 1])) end--;
-  lines = lines.slice(start, end);
-  return lines.length === 0 ? "" : lines.join("\n") + "\n";
+  return start === end ? "" : lines.slice(start, end).join("\n") + "\n";
 }
 
 const framesOf = new WeakMap();
@@ -200,9 +204,9 @@ function stackOf(error) {
 
 /**
  * What was thrown, as the parent hears of it: {message, frames, data}. Never throws. Errors of class `Own` are this
- * host's: they have no frames in user code.
+ * host's: they have no frames in user code. `frames` gives those of other errors.
  */
-export function failureOf(thrown, Own) {
+export function failureOf(thrown, Own, frames = stackOf) {
   try {
     if (!isError(thrown)) return { message: cut(`Uncaught ${describeThrown(thrown)}`), frames: "", data: null };
     if (thrown instanceof Own) return { message: cut(`Uncaught Error: ${thrown.message}`), frames: "", data: null };
@@ -210,7 +214,7 @@ export function failureOf(thrown, Own) {
     const text = `${thrown.message ?? ""}`;
     const data = CONVEX_ERROR in thrown && typeof thrown.data === "string" ? thrown.data : null;
     const message = text === "" ? `Uncaught ${name}` : `Uncaught ${name}: ${text}`;
-    return { message: cut(message), frames: cut(stackOf(thrown)), data };
+    return { message: cut(message), frames: cut(frames(thrown)), data };
   } catch {
     return { message: "Uncaught an object that cannot be shown", frames: "", data: null };
   }

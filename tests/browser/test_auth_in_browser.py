@@ -1,16 +1,19 @@
-"""React's ConvexProviderWithAuth in a real browser, whose user signs in at a real OpenID Connect provider."""
+"""React in a real browser: ConvexProviderWithAuth with a real OpenID Connect provider, and Convex Auth's own."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.apps.test_auth import AuthApp, auth_app
+from tests.apps.test_convex_auth import convex_auth_app
 from tests.backend_process import free_port
 from tests.browser.chromium import Chromium, chromium_binary
 from tests.node_env import node
@@ -24,9 +27,8 @@ pytestmark = [
 
 
 @contextmanager
-def served_page(app: AuthApp, id_token_s: int) -> Iterator[str]:
+def served_page(app: AuthApp, port: int, id_token_s: int = 3600) -> Iterator[str]:
     """The page's address; the provider runs, too."""
-    port = free_port()
     serving = subprocess.Popen(
         [node(), "--no-warnings", "serve.mjs", app.backend.url],
         cwd=app.folder,
@@ -49,7 +51,7 @@ def served_page(app: AuthApp, id_token_s: int) -> Iterator[str]:
 def test_sign_in_refresh_and_sign_out(tmp_path: Path) -> None:
     with (
         auth_app(tmp_path) as app,
-        served_page(app, id_token_s=12) as address,
+        served_page(app, free_port(), id_token_s=12) as address,
         Chromium(tmp_path / "profile") as browser,
     ):
         page = browser.open(address)
@@ -83,3 +85,51 @@ def test_sign_in_refresh_and_sign_out(tmp_path: Path) -> None:
         page.click("#out")
         page.wait_for("!!document.querySelector('#in')", "signed out")
         assert "note" not in page.text()
+
+
+def test_convex_auth(tmp_path: Path) -> None:
+    port = free_port()
+    with (
+        convex_auth_app(tmp_path, f"http://127.0.0.1:{port}", token_s=3600) as app,
+        served_page(app, port) as address,
+        Chromium(tmp_path / "profile") as browser,
+    ):
+        page = browser.open(address)
+        page.wait_for("!!document.querySelector('#password')", "the ways to sign in")
+        page.type_into("#password [name=email]", "ann@example.com")
+        page.type_into("#password [name=password]", "correct horse")
+        page.click("#password button")
+        page.wait_for_text("Hello ann@example.com")
+        page.wait_for("!!document.querySelector('#send:enabled')", "the messages")
+        page.click("#send")
+        page.wait_for_text("message 1")
+        page.evaluate("location.reload()")
+        page.wait_for("!!document.querySelector('#send:enabled')", "signed in after a reload")
+
+        sibling = browser.open(address)
+        sibling.wait_for_text("Hello ann@example.com")
+        page.click("#out")
+        page.wait_for("!!document.querySelector('#work')", "signed out")
+        sibling.wait_for("!!document.querySelector('#work')", "in the other tab, too")
+
+        page.click("#work")
+        page.wait_for("!!document.querySelector('[name=login]')", "the provider asks who it is")
+        page.type_into("[name=login]", "ann")
+        page.type_into("[name=password]", "anything")
+        page.press_enter()
+        page.wait_for("!!document.querySelector('input[value=consent]')", "the provider asks for consent")
+        page.click("[type=submit]")
+        page.wait_for_text("Hello Ann Lee")
+        assert page.evaluate("location.search") == "", "the code is gone from the address"
+        page.click("#out")
+        page.wait_for("!!document.querySelector('#link')", "signed out")
+
+        page.type_into("#link [name=email]", "bea@example.com")
+        page.click("#link button")
+        office = f"http://127.0.0.1:{app.environment['MAIL_PORT']}/"
+        deadline = time.monotonic() + 20
+        while not (mail := httpx.get(office).json()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert mail["to"] == "bea@example.com"
+        page.call("Page.navigate", url=mail["link"])
+        page.wait_for_text("Hello bea@example.com")

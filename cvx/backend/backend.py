@@ -100,6 +100,7 @@ class Backend:
             )
             self._parts.callback(executor.close)
             pushes = PushService(db, runner, node, info, config.limits, executor.deployed)
+            await pushes.follow_urls()
             dev_issuer = DevIssuer(config.instance_secret) if config.dev_issuer else None
             trusted = TrustedProviders(db, info, dev_issuer)
             self._parts.callback(trusted.close)

@@ -17,7 +17,7 @@ from cvx.backend.deploy.code import CodePackage
 from cvx.backend.deploy.errors import push_error, race
 from cvx.backend.deploy.plan import plan_indexes
 from cvx.backend.model import deployment, modules, schemas
-from cvx.backend.model.deployment import UdfConfig
+from cvx.backend.model.deployment import CanonicalUrls, UdfConfig
 from cvx.protocol.push import (
     AuthDiff,
     AuthProvider,
@@ -136,11 +136,12 @@ def set_udf_config(
     return UdfConfigDiff(old.server_version, config.server_version)
 
 
-def set_auth(tx: Transaction, providers: Sequence[AuthProvider]) -> AuthDiff:
+def set_auth(tx: Transaction, providers: Sequence[AuthProvider], urls: CanonicalUrls) -> AuthDiff:
+    """Put providers in force that were evaluated while the deployment had these URLs."""
     new = [msgspec.to_builtins(provider) for provider in providers]
     old = deployment.auth_providers(tx)
-    if new != old:
-        deployment.set_auth_providers(tx, new)
+    if new != old or deployment.auth_urls(tx) != urls:
+        deployment.set_auth_providers(tx, new, urls)
     before, after = (_texts(listed) for listed in (old, new))
     return AuthDiff(
         added=[text for text in after if text not in before],

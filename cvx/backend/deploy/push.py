@@ -16,6 +16,7 @@ Source: reference/cli-and-deploy.md §2.6–2.10; runtime-and-database.md §7.2.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 
@@ -58,6 +59,7 @@ from cvx.backend.deploy.plan import IndexPlan, plan_indexes
 from cvx.backend.model import deployment, environment, modules, schemas
 from cvx.backend.model.deployment import DeploymentInfo
 from cvx.backend.runner import FunctionRunner, ModuleSource, NodePool, package_set_key
+from cvx.errors import CvxError
 from cvx.protocol.push import (
     ComponentDiff,
     ConfigModuleHash,
@@ -77,6 +79,8 @@ from cvx.protocol.push import (
     StartPushResponse,
 )
 from cvx.protocol.schema import Schema
+
+_log = logging.getLogger("cvx.deploy")
 
 _PUSH = "push"
 
@@ -276,7 +280,8 @@ class PushService:
                 index_diff=push.schema_change.index_diffs.get("", IndexDiff()),
                 schema_diff=schema_diff,
             )
-            return FinishPushResponse(auth_diff=set_auth(tx, push.app_auth), component_diffs={"": component})
+            auth_diff = set_auth(tx, push.app_auth, deployment.canonical_urls(tx, self._info))
+            return FinishPushResponse(auth_diff=auth_diff, component_diffs={"": component})
 
         diff, _ = await self._db.run(SYSTEM, body, write_source=_PUSH)
         return diff
@@ -305,17 +310,42 @@ class PushService:
             declared = deployment.declared_environment(tx)
             check_removed(declared, changes)
             check_declared(declared, variables, only={change.name for change in changes})
-            if modules.module(tx, AUTH_CONFIG_PATH) is None:
-                return
-            providers = await analyze_auth(
-                self._runner,
-                self._deployed(tx.snapshot),
-                {**variables, **self._built_in(tx)},
-                self._phase(tx),
-            )
-            set_auth(tx, providers)
+            await self._evaluate_auth(tx)
 
         await self._db.run(SYSTEM, body, write_source="update_environment_variables")
+
+    async def change_canonical_url(self, destination: str, url: str | None) -> None:
+        """Change or (None) reset one of the deployment's URLs, and what depends on it: the auth config."""
+
+        async def body(tx: Transaction) -> None:
+            deployment.set_canonical_url(tx, destination, url)
+            await self._evaluate_auth(tx)
+
+        await self._db.run(SYSTEM, body, write_source="update_canonical_url")
+
+    async def follow_urls(self) -> None:
+        """At start: evaluate the auth config again if it was last evaluated under other URLs (another port)."""
+        with self._db.snapshot() as snapshot:
+            tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
+            urls = deployment.canonical_urls(tx, self._info)
+            if modules.module(tx, AUTH_CONFIG_PATH) is None or deployment.auth_urls(tx) == urls:
+                return
+        try:
+            await self._db.run(SYSTEM, self._evaluate_auth, write_source="update_canonical_url")
+        except CvxError as error:
+            _log.warning("the auth config could not be evaluated for the new URLs: %s", error)
+
+    async def _evaluate_auth(self, tx: Transaction) -> None:
+        """Evaluate the deployed auth config, if there is one, and put its providers in force."""
+        if modules.module(tx, AUTH_CONFIG_PATH) is None:
+            return
+        providers = await analyze_auth(
+            self._runner,
+            self._deployed(tx.snapshot),
+            {**environment.environment(tx), **self._built_in(tx)},
+            self._phase(tx),
+        )
+        set_auth(tx, providers, deployment.canonical_urls(tx, self._info))
 
 
 def _setting(event: asyncio.Event) -> Callable[[int], None]:

@@ -16,7 +16,6 @@ import msgspec
 from starlette.responses import Response
 
 from cvx.backend.auth import SYSTEM
-from cvx.backend.database import Transaction
 from cvx.backend.functions import session_request_id
 from cvx.backend.http.middleware import Call, JsonResponse
 from cvx.backend.model import deployment, environment
@@ -69,11 +68,7 @@ async def update_canonical_url(call: Call) -> Response:
     """POST /api/v1/update_canonical_url; `url` null goes back to the default."""
     await call.admin(write=True)
     body = await call.json(UpdateCanonicalUrlRequest)
-
-    def change(tx: Transaction) -> None:
-        deployment.set_canonical_url(tx, body.request_destination, body.url)
-
-    await call.services.db.run(SYSTEM, change, write_source="update_canonical_url")
+    await call.services.pushes.change_canonical_url(body.request_destination, body.url)
     return Response(status_code=200)
 
 

@@ -111,8 +111,14 @@ def auth_providers(tx: Transaction) -> list[dict[str, Any]]:
     return [] if stored is None else list(stored["providers"])
 
 
-def set_auth_providers(tx: Transaction, providers: list[dict[str, Any]]) -> None:
-    _set(tx, "auth", {"providers": providers})
+def auth_urls(tx: Transaction) -> CanonicalUrls | None:
+    """The deployment's URLs when the auth config was evaluated: it may name them. None: not known."""
+    stored = (_setting(tx, "auth") or {}).get("urls")
+    return None if stored is None else CanonicalUrls(stored["cloud"], stored["site"])
+
+
+def set_auth_providers(tx: Transaction, providers: list[dict[str, Any]], urls: CanonicalUrls) -> None:
+    _set(tx, "auth", {"providers": providers, "urls": {"cloud": urls.cloud, "site": urls.site}})
 
 
 def declared_environment(tx: Transaction) -> list[list[Any]] | None:

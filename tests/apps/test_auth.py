@@ -71,6 +71,7 @@ def auth_app(folder: Path, *extra: str) -> Iterator[AuthApp]:
     backend.start(*extra)
     try:
         assert set_variables(backend, variables).status_code == 200
+        private["SITE"] = f"http://127.0.0.1:{backend.site_port}"
         yield AuthApp(backend, pushed(backend, HERE / "auth", folder / "app", PACKAGES), private)
     finally:
         backend.stop()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.apps.driving import HERE, drive, pushed
@@ -49,6 +50,53 @@ def convex_auth_app(folder: Path, site_url: str, token_s: int) -> Iterator[AuthA
         backend.stop()
 
 
+def sign_up(backend: BackendProcess, email: str) -> str:
+    """A new user's token."""
+    params = {"email": email, "password": "correct horse", "flow": "signUp"}
+    token: str = backend.call("action", "auth:signIn", {"provider": "password", "params": params})["tokens"][
+        "token"
+    ]
+    return token
+
+
+def who(backend: BackendProcess, token: str) -> str:
+    """The email of the user whose token it is, or the code of the refusal."""
+    answer = httpx.post(
+        f"{backend.url}/api/query",
+        json={"path": "messages:me", "args": {}, "format": "json"},
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=30,
+    ).json()
+    found: str = answer["value"]["email"] if "value" in answer else answer["code"]
+    return found
+
+
 def test_everything_convex_auth_does(tmp_path: Path) -> None:
     with convex_auth_app(tmp_path, "http://127.0.0.1:9/app", 12) as app:
         print(drive(app.folder / "drive.mjs", app.backend, environment=app.environment))
+
+
+def test_a_public_address_that_the_backend_cannot_reach(tmp_path: Path) -> None:
+    """Behind a proxy, in a container: the backend asks its own HTTP actions for their keys without the network."""
+    with convex_auth_app(tmp_path, "http://127.0.0.1:9/app", 3600) as app:
+        backend = app.backend
+        first = sign_up(backend, "ann@example.com")
+        assert who(backend, first) == "ann@example.com"
+        for url in ("https://site.example.invalid", None):
+            changed = httpx.post(
+                f"{backend.url}/api/v1/update_canonical_url",
+                json={"requestDestination": "convexSite", "url": url},
+                headers={"Authorization": f"Convex {backend.admin_key}"},
+            )
+            assert changed.status_code == 200
+            token = sign_up(backend, f"{len(str(url))}@example.com")
+            assert who(backend, token) == f"{len(str(url))}@example.com"
+            assert who(backend, first) == ("NoAuthProvider" if url else "ann@example.com"), "its issuer moved"
+
+        # On other ports after a restart, the app's auth config names its new address without a push.
+        backend.stop()
+        backend.port, backend.site_port = free_port(), free_port()
+        backend.url = f"http://127.0.0.1:{backend.port}"
+        backend.start()
+        assert who(backend, sign_up(backend, "new@example.com")) == "new@example.com"
+        assert who(backend, first) == "NoAuthProvider"

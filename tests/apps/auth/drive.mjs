@@ -76,6 +76,45 @@ await check("tokens that are refused over HTTP, with code and status", async () 
   assert.deepEqual(await refused("nonsense"), [401, "InvalidAuthHeader"]);
 });
 
+await check("actions, and what they run, have their caller's identity", async () => {
+  const ann3 = { own: "ann", query: "ann", mutation: "ann" };
+  assert.deepEqual(await as(ann.idToken).action(api.everywhere.fromAction), ann3);
+  assert.deepEqual(await as(ann.idToken).action(api.everywhere.fromNestedAction), ann3);
+  assert.deepEqual(Object.values(await as(undefined).action(api.everywhere.fromAction)).filter(Boolean), []);
+  const client = live();
+  client.setAuth(async () => bob.idToken);
+  assert.equal((await client.action(api.everywhere.fromAction, {})).mutation, "bob");
+  await client.close();
+});
+
+await check("what is scheduled runs in nobody's name", async () => {
+  await as(ann.idToken).mutation(api.everywhere.later);
+  const count = (tokenIdentifier) => as(undefined).query(api.everywhere.recorded, { tokenIdentifier });
+  await until(async () => (await count("nobody")) === 1, "it has run");
+  assert.equal(await count("somebody"), 0);
+});
+
+await check("HTTP actions: nobody, somebody, and a header that is no good", async () => {
+  const asked = async (authorization) => {
+    const response = await fetch(`${process.env.SITE}/whoami`, { headers: authorization ? { authorization } : {} });
+    return [response.status, await response.text()];
+  };
+  assert.deepEqual(await asked(), [200, '{"subject":null,"seenByQuery":null}']);
+  assert.deepEqual(await asked(`Bearer ${ann.idToken}`), [200, '{"subject":"ann","seenByQuery":"ann"}']);
+  for (const [header, says] of [
+    [`Bearer ${await own({}, -60)}`, /expired/],
+    [`Bearer ${await own({ aud: "other" })}`, /No auth provider/],
+    ["Bearer nonsense", /not a JWT/],
+    ["Basic YTpi", /neither the scheme/],
+    ["x", /too short/],
+    ["Convex nonsense|00", /admin key is not valid/],
+  ]) {
+    const [status, text] = await asked(header);
+    assert.equal(status, 401, header);
+    assert.match(text, says);
+  }
+});
+
 await check("signing in, refreshing and signing out on one socket", async () => {
   const client = live();
   const states = [];

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import http.server
 import os
+import random
 import shutil
 import signal
 import struct
@@ -102,6 +105,81 @@ def test_a_kill_in_the_middle_leaves_no_half_file(tmp_path: Path) -> None:
         assert httpx.get(url).content == b"complete"
     finally:
         backend.stop()
+
+
+def test_kills_at_any_moment(tmp_path: Path) -> None:
+    """What was acknowledged is there and whole; what is there is whole; what is left over goes."""
+    backend = BackendProcess(tmp_path / "data")
+    acknowledged: dict[str, bytes] = {}
+    limits = ("--limit", "file_orphan_age_s=0.5", "--limit", "file_collection_interval_s=0.1")
+    try:
+        backend.start()
+        pushed(backend, APP, tmp_path / "app")
+        for _ in range(2):
+            target = backend.call("mutation", "photos:generateUploadUrl", {})
+            senders = [
+                threading.Thread(target=send_until_killed, args=(target, acknowledged)) for _ in range(4)
+            ]
+            for sender in senders:
+                sender.start()
+            before = len(acknowledged)
+            until(lambda before=before: len(acknowledged) > before + 3, "files arrive")
+            time.sleep(random.random() / 20)
+            backend.kill()
+            for sender in senders:
+                sender.join()
+            # What the killed process put into place without a record, as if it had been killed just then.
+            orphan = backend.data / "files" / "ab" / ("ab" + os.urandom(15).hex())
+            orphan.parent.mkdir(exist_ok=True)
+            orphan.write_bytes(b"left over")
+            backend.start()
+        backend.stop()
+        time.sleep(0.6)
+        backend.start(*limits)
+        documents = {row["_id"]: row for row in backend.call("query", "probes:documents", {})}
+        assert set(acknowledged) <= set(documents)
+        for id, row in documents.items():
+            data = httpx.get(backend.call("query", "probes:url", {"file": id})).content
+            assert base64.b64encode(hashlib.sha256(data).digest()).decode() == row["sha256"]
+            assert acknowledged.get(id, data) == data
+        until(lambda: len(kept(backend)) == len(documents), "what is left over goes")
+    finally:
+        backend.stop()
+
+
+def send_until_killed(target: str, acknowledged: dict[str, bytes]) -> None:
+    with httpx.Client(timeout=20) as client:
+        while True:
+            data = os.urandom(random.randrange(1, 300_000))
+            try:
+                answer = client.post(target, content=data)
+            except httpx.HTTPError:
+                return
+            acknowledged[answer.json()["storageId"]] = data
+
+
+def test_urls_follow_the_deployments_address(tmp_path: Path) -> None:
+    with running(APP, tmp_path) as (backend, _):
+        id = upload(backend, b"x")
+        headers = {"Authorization": f"Convex {backend.admin_key}"}
+
+        def move(url: str | None) -> None:
+            body = {"requestDestination": "convexCloud", "url": url}
+            httpx.post(
+                f"{backend.url}/api/v1/update_canonical_url", json=body, headers=headers
+            ).raise_for_status()
+
+        old = backend.call("query", "probes:url", {"file": id})
+        move("https://files.example.com/")
+        assert backend.call("query", "probes:url", {"file": id}) == old.replace(
+            backend.url, "https://files.example.com"
+        )
+        new = backend.call("mutation", "photos:generateUploadUrl", {})
+        assert new.startswith("https://files.example.com/api/storage/upload?token=")
+        moved = httpx.post(new.replace("https://files.example.com", backend.url), content=b"y")
+        assert moved.status_code == 200, "the token is the deployment's, whatever its address"
+        move(None)
+        assert backend.call("query", "probes:url", {"file": id}) == old
 
 
 def resident_bytes(backend: BackendProcess) -> int:

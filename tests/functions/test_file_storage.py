@@ -337,6 +337,32 @@ def test_digests_are_read_in_both_spellings() -> None:
             parse_sha256(bad)
 
 
+def test_so_many_uploads_at_once(tmp_path: Path) -> None:
+    async def body(files: FileStorage) -> None:
+        going_on = asyncio.Event()
+
+        async def slow() -> AsyncIterator[bytes]:
+            yield b"x"
+            await going_on.wait()
+
+        first = [asyncio.create_task(files.save(slow(), None)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(CvxError) as caught:
+            await files.save(once(b"x"), None)
+        assert (caught.value.code, caught.value.kind) == ("TooManyConcurrentRequests", "overloaded")
+        going_on.set()
+        await asyncio.gather(*first)
+        await files.save(once(b"x"), None)
+        with (
+            files.downloading(),
+            pytest.raises(CvxError, match="TooManyConcurrentRequests"),
+            files.downloading(),
+        ):
+            pass
+
+    run(tmp_path, body, limits=replace(QUICK, uploads_at_once_max=2, downloads_at_once_max=1))
+
+
 # -------------------------------------------------------------------------------------------------- mutations
 
 

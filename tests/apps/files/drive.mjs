@@ -77,6 +77,17 @@ await check("_storage is a table to read, in order and in pages, and not to writ
   for (const id of [second, third]) await http.mutation(api.probes.remove, { file: id });
 });
 
+await check("the list of files is live", async () => {
+  const seen = watch(client, api.probes.documents);
+  await until(() => seen.value);
+  const before = seen.value.length;
+  const id = await upload("listed");
+  await until(() => seen.value.length === before + 1 && seen.value[0]._id === id);
+  await client.mutation(api.probes.remove, { file: id });
+  await until(() => seen.value.length === before);
+  seen.stop();
+});
+
 await check("a deletion counts with its mutation, and every subscriber sees it", async () => {
   const id = await upload("short-lived", "text/plain");
   const seen = [watch(client, api.probes.url, { file: id }), watch(client, api.probes.document, { file: id }), watch(client, api.probes.metadata, { file: id })];
@@ -231,6 +242,19 @@ await check("an action's upload URL, and a file fetched from elsewhere", async (
   const document = await http.query(api.probes.document, { file: copy });
   assert.deepEqual([document.sha256, document.contentType], [sha256(photo, "base64"), "image/webp"]);
   assert.equal((await http.query(api.photos.list, {}))[0].caption, "a copy");
+});
+
+await check("HTTP actions take files and give them", async () => {
+  const refused = await fetch(`${url}/http/photos`, { method: "POST", body: photo });
+  assert.equal(refused.status, 403);
+  const headers = { "Content-Type": "image/png", "X-Upload-Key": "letmein" };
+  const posted = await fetch(`${url}/http/photos`, { method: "POST", body: photo, headers });
+  assert.equal(posted.status, 201);
+  const { file: id } = await posted.json();
+  const shown = await fetch(`${url}/http/photos/${id}`);
+  assert.equal(shown.headers.get("content-type"), "image/png");
+  assert.deepEqual(new Uint8Array(await shown.arrayBuffer()), photo);
+  assert.equal((await fetch(`${url}/http/photos/00000000-0000-4000-8000-000000000000`)).status, 404);
 });
 
 finish();

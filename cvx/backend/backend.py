@@ -151,7 +151,7 @@ class Backend:
     @property
     def site_asgi(self) -> SiteApp:
         """The app of the port for HTTP actions."""
-        return SiteApp()
+        return SiteApp(self.services)
 
     async def serve(self, ready: Callable[[str, str], None], stopping: asyncio.Event) -> None:
         """Serve both ports until `stopping` is set; `ready` is told their URLs."""

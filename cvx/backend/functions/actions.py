@@ -20,6 +20,7 @@ from cvx.backend.functions.calls import RequestMetadata, Services
 from cvx.backend.functions.checks import check_args, check_callable, check_result, parse_args
 from cvx.backend.functions.execution import Execution
 from cvx.backend.functions.function_log import RunningLines, Subject
+from cvx.backend.functions.http_actions import not_enabled
 from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
 from cvx.backend.functions.mutations import Origin
 from cvx.backend.functions.results import (
@@ -39,6 +40,8 @@ from cvx.backend.runner import (
 )
 from cvx.errors import CvxError
 from cvx.values import FunctionPath
+
+_LOGGED_PATH_CHARS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +103,21 @@ class ActionCalls:
         self, request: ActionRequest, head: HttpRequestHead, exchange: HttpExchange
     ) -> HttpActionResult:
         """Run an HTTP action (`request.path`: the module of the router); `exchange` gets the response as it comes.
+        Raises CvxError "HttpActionsNotEnabled" when there is no router.
 
         Without an `error` the response was given in full. With one, `has_responded` says whether its head was.
         """
         watched = _Watched(exchange)
-        run = _Run(self._execution, request, "http_action", f"{head.method} {_path_of(head.url)}")
         with self._services.db.snapshot() as snapshot:
             registry = self._services.code(snapshot, request.path.component)
             call = self._call(request, "isolate", b"", registry, snapshot, head)
             await self._services.db.durable(snapshot.ts)
+        if registry.http_routes is None:
+            raise not_enabled()
+        path = _path_of(head.url)
+        routed = registry.http_routes.routed_path(head.method, path) or path[:_LOGGED_PATH_CHARS_MAX]
+        method = "GET" if head.method == "HEAD" else head.method
+        run = _Run(self._execution, request, "http_action", f"{method} {routed}")
         prepared = _Prepared(
             call, None, b'{"name":"http","componentPath":"","type":"action","visibility":null}'
         )

@@ -17,6 +17,7 @@ from typing import Literal
 
 from cvx.backend.database import ReadSet, Transaction
 from cvx.backend.functions.derived import index_id
+from cvx.backend.functions.http_actions import HTTP_MODULE, HttpRoutes
 from cvx.backend.model import deployment
 from cvx.backend.model import modules as module_rows
 from cvx.backend.runner import CodeBundle, FunctionKind, ModuleSource
@@ -51,6 +52,8 @@ class FunctionRegistry:
     ranges: dict[str, KeyRange]
     """By module path: where its row is."""
     rows: list[module_rows.ModuleRow]
+    http_routes: HttpRoutes | None = None
+    """Of the router that convex/http.ts exports, if there is one."""
 
     def find(self, path: FunctionPath) -> LoadedFunction | None:
         """The function at this path; modules in `_deps/` cannot be called."""
@@ -86,6 +89,7 @@ class TextCache:
             functions=functions,
             ranges={row.path: module_rows.path_range(component, row.path) for row in rows},
             rows=rows,
+            http_routes=_http_routes(rows),
         )
 
     def _source(self, tx: Transaction, row: module_rows.ModuleRow) -> ModuleSource:
@@ -119,6 +123,14 @@ def _functions_of(row: module_rows.ModuleRow) -> list[LoadedFunction]:
             )
         )
     return out
+
+
+def _http_routes(rows: list[module_rows.ModuleRow]) -> HttpRoutes | None:
+    for row in rows:
+        if row.path == HTTP_MODULE and row.analysis is not None:
+            listed = row.analysis.get("httpRoutes")
+            return None if listed is None else HttpRoutes.of(listed)
+    return None
 
 
 def _declared(text: str | None) -> Validator | None:

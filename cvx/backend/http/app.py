@@ -8,12 +8,13 @@ Source: reference/values-and-sync.md §5; cli-and-deploy.md §6.
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cvx.backend.http import admin, calls, files, issuing, pushes, scheduled, transfers
 from cvx.backend.http.middleware import Call, Handler, answer, cors_headers, preflight_response
 from cvx.backend.http.services import Services
+from cvx.backend.http.site import serve_http_action
 from cvx.backend.http.sync_socket import is_sync_path, refuse_unknown_socket, serve_sync_socket
 from cvx.errors import CvxError
 
@@ -54,7 +55,6 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/api/dev_issuer/.well-known/jwks.json": {"GET": issuing.dev_key_set},
     "/api/dev_issuer/.well-known/openid-configuration": {"GET": issuing.dev_discovery},
     "/api/dev_issuer/token": {"POST": issuing.dev_token},
-}
     "/api/import": {"POST": transfers.import_body},
     "/api/import/start_upload": {"POST": transfers.start_upload},
     "/api/import/upload_part": {"POST": transfers.upload_part},
@@ -72,7 +72,6 @@ PREFIX_ROUTES: dict[str, dict[str, Handler]] = {
     files.PATH: {"GET": files.download},
 }
 HTTP_ACTIONS_PREFIX = "/http"
-NO_HTTP_ACTIONS = "This Convex deployment does not have HTTP actions enabled."
 
 
 class ApiApp:
@@ -83,6 +82,10 @@ class ApiApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            path: str = scope["path"]
+            if path.startswith(HTTP_ACTIONS_PREFIX + "/") or path == HTTP_ACTIONS_PREFIX:
+                await serve_http_action(scope, receive, send, self._services, HTTP_ACTIONS_PREFIX)
+                return
             response = await self._respond(Request(scope, receive))
             await response(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -93,8 +96,6 @@ class ApiApp:
 
     async def _respond(self, request: Request) -> Response:
         path: str = request.scope["path"]
-        if path.startswith(HTTP_ACTIONS_PREFIX + "/") or path == HTTP_ACTIONS_PREFIX:
-            return no_http_actions()
         response = preflight_response(request)
         if response is None:
             response = await answer(_find(path, request.method), request, self._services)
@@ -105,15 +106,14 @@ class ApiApp:
 class SiteApp:
     """The site port: HTTP actions, at the root."""
 
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await no_http_actions()(scope, receive, send)
+            await serve_http_action(scope, receive, send, self._services)
         elif scope["type"] == "websocket":
             await refuse_unknown_socket(scope, receive, send)
-
-
-def no_http_actions() -> Response:
-    return PlainTextResponse(NO_HTTP_ACTIONS, status_code=404)
 
 
 def _find(path: str, method: str) -> Handler:

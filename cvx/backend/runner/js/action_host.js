@@ -96,7 +96,7 @@ async function runHttp(execution, namespace) {
     execution.response = new Response("No matching routes found", { status: 404 });
   } else {
     const convexJson = { url, method, headerPairs: headers, streamId: stream === null ? null : stream.number, signal: 0 };
-    await router.runRequest(JSON.stringify({ convexJson }), route[2]);
+    await router.runRequest(JSON.stringify(convexJson), route[2]);
   }
   if (execution.isOver) return;
   await respond(execution, execution.response);

@@ -37,16 +37,16 @@ SEED = bytes(range(32))
 MESSAGE_ID = b"j57000820c20a1g7104gm2rc1m70ynr8"
 
 
-def build_bundle(folder: Path) -> CodeBundle:
-    """Bundle tests/runner/app into `folder` with the flags of npm:bundler/debugBundle.ts."""
+def build_bundle(folder: Path, app: Path = APP) -> CodeBundle:
+    """Bundle tests/runner/app (or another app) into `folder` with the flags of npm:bundler/debugBundle.ts."""
     project = npm_project("runner", {"convex": "1.48.0"})
-    shutil.copytree(APP, folder / "convex")
+    shutil.copytree(app, folder / "convex")
     (folder / "node_modules").symlink_to(project / "node_modules")
     machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}[
         platform.machine().lower()
     ]
     esbuild = project / f"node_modules/@esbuild/{sys.platform}-{machine}/bin/esbuild"
-    entries = sorted(f"convex/{path.name}" for path in APP.glob("*.ts"))
+    entries = sorted(f"convex/{path.name}" for path in app.glob("*.ts"))
     flags = (
         "--bundle --format=esm --splitting --platform=browser --target=esnext --outdir=out --outbase=convex "
         "--minify-identifiers --minify-syntax --keep-names --sourcemap --sources-content=false --jsx=automatic "

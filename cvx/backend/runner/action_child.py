@@ -113,7 +113,8 @@ class ActionChild:
         self._stream_ids = itertools.count(1)
         self._incoming: dict[int, IncomingStream] = {}
         self._outgoing: dict[int, OutgoingStream] = {}
-        self._pings = itertools.count(1)
+        self.is_doubtful = False  # It has not said a word since a call in it was given up.
+        self._pinged = 0
         self._unanswered_since: float | None = None
         self._cpu_at_ping: float | None = None
         self._heard_at = monotonic()
@@ -204,6 +205,8 @@ class ActionChild:
         """It is over, or given up: whatever was done for it ends."""
         if self.running.pop(running.id, None) is not None and not self.dead:
             self.process.send(messages.cancel_message(running.id))
+            self.is_doubtful = True  # It may be what it computes that has to be given up.
+            self._ping(monotonic())
         for task in [*running.tasks, *([running.responder] if running.responder else [])]:
             task.cancel()
         for number in running.streams_in:
@@ -363,6 +366,8 @@ class ActionChild:
 
     def _pong(self, message: messages.Pong, payload: list[bytes]) -> None:
         self._unanswered_since = None
+        if message.number == self._pinged:
+            self.is_doubtful = False
 
     def _memory_used(self, message: messages.Memory, payload: list[bytes]) -> None:
         self.memory_bytes = message.heap + message.external
@@ -453,9 +458,8 @@ class ActionChild:
         if cpu is not None:
             deno.lend_cpu_time(self.process.pid, cpu, self.limits.runner_cpu_lease_s)
         if self._unanswered_since is None:
-            if now - self._heard_at > _PING_EVERY_S or not self.running:
-                self._unanswered_since, self._cpu_at_ping = now, cpu
-                self.process.send(messages.ping_message(next(self._pings)))
+            if now - self._heard_at > _PING_EVERY_S:
+                self._ping(now)
             return
         patience = self._patience_s()
         silent = self.silent_s(now)
@@ -465,14 +469,20 @@ class ActionChild:
             return  # The machine is busy, not the action.
         self.process.kill("timeout")
 
+    def _ping(self, now: float) -> None:
+        self._pinged += 1
+        self.process.send(messages.ping_message(self._pinged))
+        if self._unanswered_since is None:
+            self._unanswered_since, self._cpu_at_ping = now, deno.cpu_seconds(self.process.pid)
+
     def _hardly_ran(self, cpu: float | None, silent: float) -> bool:
         return cpu is not None and self._cpu_at_ping is not None and cpu - self._cpu_at_ping < 0.5 * silent
 
     def _patience_s(self) -> float | None:
         """How long it may be silent. One that is alone may compute until its time is over."""
-        if len(self.running) > 1:
-            return self.limits.action_turn_s
-        return _ABANDONED_S if not self.running else None
+        if not self.running:
+            return _ABANDONED_S
+        return self.limits.action_turn_s if len(self.running) > 1 or self.is_doubtful else None
 
     # ---- the end
 

@@ -94,7 +94,9 @@ class ActionPool:
             await asyncio.sleep(_WATCH_EVERY_S)
             now = monotonic()
             for child in [*self._children, *self._apart]:
-                if child.running or child.silent_s(now) > 0:
+                if child.dead:
+                    self._end(child)  # Whoever had a call in it knows already.
+                elif child.running or child.silent_s(now) > 0:
                     child.watch(now)
                 elif not child.reserved and now - child.idle_since > self._limits.action_child_idle_s:
                     self._end(child)
@@ -152,12 +154,16 @@ class ActionPool:
 
     async def _checkout(self) -> ActionChild:
         assert self._profile is not None, "start() comes first"
+        began = monotonic()
         while True:
             if self._closing:
                 raise _stopping()
             now = monotonic()
             alive = [child for child in self._children if not child.dead and not child.retiring]
-            free = [child for child in alive if child.silent_s(now) < _STUCK_AFTER_S]
+            free = [c for c in alive if c.silent_s(now) < _STUCK_AFTER_S and not c.is_doubtful]
+            if alive and not free and now - began < _STUCK_AFTER_S:
+                await asyncio.sleep(_STUCK_AFTER_S / 10)  # One that is not stuck answers at once.
+                continue
             for child in free:
                 if child.reserved < self._profile.calls_per_child_max:
                     child.reserved += 1
@@ -176,6 +182,10 @@ class ActionPool:
         starting = self._starting
         try:
             child = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            if self._closing:
+                raise _stopping() from None
+            raise
         finally:
             if starting.done() and self._starting is starting:
                 self._starting = None

@@ -10,7 +10,7 @@ from typing import Any
 
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, SystemTable, Transaction
-from cvx.backend.jobs.supervisor import Due, DueLoop, retry_delay_s
+from cvx.backend.jobs.supervisor import Due, DueLoop, Release, retry_delay_s
 from cvx.errors import CvxError
 
 TABLES = (SystemTable("_due", 600, {"by_due": ("due",)}),)
@@ -39,7 +39,7 @@ class Items:
         rows = tx.collect({**query, "operators": [{"limit": n}]}, privileged=True)
         return [Due(row["_id"], row["due"], row["_id"]) for row in rows]
 
-    async def run(self, id: str) -> None:
+    async def run(self, id: str, release: Release) -> None:
         self.now += 1
         self.most = max(self.most, self.now)
         try:

@@ -25,7 +25,7 @@ from cvx.backend.functions import (
     MutationResult,
 )
 from cvx.backend.jobs.scheduled import LOST_ACTION
-from cvx.backend.jobs.supervisor import Due, DueLoop, retry_delay_s
+from cvx.backend.jobs.supervisor import Due, DueLoop, Release, retry_delay_s
 from cvx.backend.model import crons
 from cvx.backend.model.crons import Cron, Ended, NextRun
 from cvx.errors import CvxError
@@ -56,7 +56,7 @@ class Crons:
         for run in crons.runs_begun(tx, self._limits.job_sweep_rows):
             self._move_on(tx, run, Ended(None, LOST_ACTION, (), 0.0))
 
-    async def _run(self, run: NextRun) -> None:
+    async def _run(self, run: NextRun, release: Release) -> None:
         failures = 0
         while True:
             try:

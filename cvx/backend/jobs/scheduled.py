@@ -20,7 +20,7 @@ from cvx.backend.auth import SYSTEM
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, Transaction
 from cvx.backend.functions import Errand, ErrandOver, FunctionError, FunctionExecutor, LoggedLine, Origin
-from cvx.backend.jobs.supervisor import Due, DueLoop, retry_delay_s
+from cvx.backend.jobs.supervisor import Due, DueLoop, Release, retry_delay_s
 from cvx.backend.model import scheduled_jobs
 from cvx.backend.model.scheduled_jobs import Job, JobRef, Queue
 from cvx.errors import CvxError
@@ -75,7 +75,7 @@ class ScheduledFunctions:
         while (await self._db.run(SYSTEM, body, write_source=CALLER))[0]:
             pass
 
-    async def _run(self, job: Job) -> None:
+    async def _run(self, job: Job, release: Release) -> None:
         with self._db.snapshot() as snapshot:
             function = self._executor.registry(snapshot, job.path.component).find(job.path)
             tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
@@ -86,13 +86,14 @@ class ScheduledFunctions:
             await self._run_action(job, encode(args))
         else:
             # Also what is no function any more, or a query: the call says what is wrong with it.
-            await self._run_mutation(job, encode(args))
+            await self._run_mutation(job, encode(args), release)
 
-    async def _run_mutation(self, job: Job, args_json: bytes) -> None:
+    async def _run_mutation(self, job: Job, args_json: bytes, release: Release) -> None:
         try:
             result = await self._executor.mutation(
                 job.path, args_json, SYSTEM, caller=CALLER, public=False,
-                origin=Origin(scheduled_job=job.ref), errand=JobErrand(job.ref),
+                origin=Origin(scheduled_job=job.ref), errand=JobErrand(job),
+                on_commit=lambda ts: release(),  # The disk is waited for while the next one runs.
             )  # fmt: skip
         except ErrandOver:
             return  # Canceled.
@@ -144,15 +145,15 @@ class ScheduledFunctions:
 class JobErrand(Errand):
     """A mutation that is a job notes in its own transaction that the job is done."""
 
-    def __init__(self, ref: JobRef) -> None:
-        self._ref = ref
+    def __init__(self, job: Job) -> None:
+        self._job = job
 
     def begin(self, tx: Transaction) -> None:
-        if not scheduled_jobs.begin(tx, self._ref, lasting=False):
+        if not scheduled_jobs.begin(tx, self._job.ref, lasting=False):
             raise ErrandOver
 
     def end(self, tx: Transaction, value_json: bytes, lines: Sequence[LoggedLine]) -> None:
-        scheduled_jobs.succeed(tx, self._ref)
+        scheduled_jobs.succeed(tx, self._job.ref, row=self._job.row)
 
 
 def _finder(queue: Queue) -> Callable[[Transaction, int], list[Due[Job]]]:

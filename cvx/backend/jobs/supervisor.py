@@ -26,6 +26,7 @@ from cvx.backend.database import Database, Subscription, Transaction
 from cvx.errors import CvxError
 
 T = TypeVar("T")
+Release = Callable[[], None]
 _log = logging.getLogger("cvx.jobs")
 
 _FETCH_ROWS_FIRST = 16
@@ -50,17 +51,19 @@ class DueLoop(Generic[T]):
         limits: Limits,
         running_max: int,
         find: Callable[[Transaction, int], Sequence[Due[T]]],
-        run: Callable[[T], Awaitable[None]],
+        run: Callable[[T, Release], Awaitable[None]],
     ) -> None:
         """`find(tx, n)` gives the first n items in the order in which they are due, whether or not they are yet.
-        `run` returns when the item's run is over, one way or the other."""
+        `run` returns when the item's run is over, one way or the other. It may call its second argument earlier, to
+        let the next item begin: when it is due no more, and there is only waiting left."""
         self._db = db
         self._limits = limits
         self._running_max = running_max
         self._find = find
         self._run = run
         self._waiting: deque[Due[T]] = deque()
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._fetch_rows = _FETCH_ROWS_FIRST
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -70,7 +73,7 @@ class DueLoop(Generic[T]):
 
     async def stop(self) -> None:
         """Cancel what runs, and wait for it to let go."""
-        tasks = [task for task in (self._task, *self._running.values()) if task is not None]
+        tasks = [task for task in (self._task, *self._tasks) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -132,18 +135,24 @@ class DueLoop(Generic[T]):
         while self._waiting and len(self._running) < self._running_max:
             due = self._waiting.popleft()
             if due.key not in self._running:
-                self._running[due.key] = asyncio.get_running_loop().create_task(self._one(due))
+                self._running.add(due.key)
+                task = asyncio.get_running_loop().create_task(self._one(due))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
     async def _one(self, due: Due[T]) -> None:
         try:
-            await self._run(due.item)
+            await self._run(due.item, lambda: self._release(due.key))
         except Exception as error:  # edge: whatever happened to one item, the others go on.
             # Nothing is known to have changed in the database: it is due again, and not at once.
             _log.warning("the job %s could not be run, and will be again: %r", due.key, error)
             await asyncio.sleep(self._limits.job_retry_s)
         finally:
-            del self._running[due.key]
-            self._wake.set()
+            self._release(due.key)
+
+    def _release(self, key: str) -> None:
+        self._running.discard(key)
+        self._wake.set()
 
 
 def retry_delay_s(limits: Limits, failures: int, most_s: float) -> float:

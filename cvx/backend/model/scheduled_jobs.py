@@ -264,9 +264,9 @@ def begin(tx: Transaction, ref: JobRef, *, lasting: bool) -> bool:
     return True
 
 
-def succeed(tx: Transaction, ref: JobRef) -> None:
-    """Note that a job has run. One that was canceled meanwhile stays canceled."""
-    _end(tx, ref, {"kind": "success"})
+def succeed(tx: Transaction, ref: JobRef, *, row: str | None = None) -> None:
+    """Note that a job has run. One that was canceled meanwhile stays canceled. `row`: its own, if it is known."""
+    _end(tx, ref, {"kind": "success"}, row)
 
 
 def fail(tx: Transaction, ref: JobRef, error: str) -> None:
@@ -292,18 +292,20 @@ def postpone(tx: Transaction, job: Job, due_ms: float) -> None:
         tx.patch(row["_id"], fields, privileged=True)
 
 
-def _end(tx: Transaction, ref: JobRef, state: dict[str, Value]) -> None:
+def _end(tx: Transaction, ref: JobRef, state: dict[str, Value], row: str | None = None) -> None:
     document = tx.get_value(ref.id, component=ref.component, privileged=True)
     if document is not None and document["state"]["kind"] in ("pending", "inProgress"):
-        _finish(tx, ref, state)
+        _finish(tx, ref, state, row)
 
 
-def _finish(tx: Transaction, ref: JobRef, state: dict[str, Value]) -> None:
+def _finish(tx: Transaction, ref: JobRef, state: dict[str, Value], row_id: str | None = None) -> None:
     fields: dict[str, Value] = {"state": state, "completedTime": tx.begin_time / 1e6}
     tx.patch(ref.id, fields, component=ref.component, privileged=True)
-    row = _row(tx, ref)
-    if row is not None:
-        tx.delete(row["_id"], privileged=True)
+    if row_id is None:
+        row = _row(tx, ref)
+        row_id = None if row is None else row["_id"]
+    if row_id is not None:
+        tx.delete(row_id, privileged=True)
 
 
 def _set_state(tx: Transaction, ref: JobRef, state: dict[str, Value]) -> None:

@@ -74,7 +74,7 @@ class Limits:
     files_read_max: int = 1_000
     file_bytes_read_max: int = 16 * MIB
     file_collection_interval_s: float = 10.0
-    file_collection_batch: int = 500
+    file_collection_batch: int = 200
     file_deletion_delay_s: float = 60.0  # From the deletion of a file to that of its bytes.
     file_orphan_age_s: float = 3_600.0  # When bytes that no file names are taken for left over.
     file_sweep_interval_s: float = 3_600.0
@@ -269,6 +269,7 @@ class Limits:
     push_body_bytes_max: int = 200_000_000
     request_time_s: float = 300.0
     keep_alive_s: int = 65
+    health_s: float = 5.0  # How long /api/health waits for the disk.
     stop_s: float = 0.3  # How long requests may go on once the backend is stopping.
 
 
@@ -282,6 +283,8 @@ class BackendConfig:
     host: str = "127.0.0.1"
     port: int = 3210
     site_port: int = 3211
+    one_port: bool = False  # HTTP actions on `port`, too; `site_port` is not used.
+    log_functions: bool = False  # Every finished call goes to the server's log.
     redact_logs: bool = False
     dev_issuer: bool = False  # Whether tokens of the built-in issuer for development are believed and issued.
     deno_children: int = 2

@@ -8,10 +8,12 @@ import hashlib
 import http.server
 import os
 import random
+import re
 import shutil
 import signal
 import struct
 import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -23,9 +25,10 @@ import httpx
 import pytest
 
 from tests.apps.driving import HERE, drive, pushed, running
-from tests.apps.guides import blocks_missing
+from tests.apps.guides import GUIDES, blocks_missing
 from tests.backend_process import BackendProcess
 from tests.browser.chromium import Chromium, chromium_binary
+from tests.cli.command_line import cvx
 from tests.compat.official_cli import OfficialCli
 
 pytestmark = [pytest.mark.deno, pytest.mark.node]
@@ -53,6 +56,9 @@ def until(condition: object, what: str, deadline_s: float = 20.0) -> None:
 
 def test_the_guides_code_is_the_apps() -> None:
     assert blocks_missing("file-storage", APP) == []
+    guide = (GUIDES / "file-storage.md").read_text()
+    [block] = re.findall(r"^```py\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    assert block in (APP / "upload.py").read_text()
 
 
 def test_through_the_official_clients(tmp_path: Path) -> None:
@@ -63,6 +69,27 @@ def test_through_the_official_clients(tmp_path: Path) -> None:
         assert shown.count("\n") == len(documents) >= 1
         for document in documents:
             assert document["_id"] in shown and document["sha256"] in shown
+        at = ("--url", backend.url, "--admin-key", backend.admin_key)
+        ours = cvx("data", "show", "_storage", "--json", *at, cwd=folder)
+        assert ours.code == 0
+        assert all(document["_id"] in ours.out for document in documents)
+
+
+def test_a_python_program_uploads(tmp_path: Path) -> None:
+    (tmp_path / "lake.png").write_bytes(png(3, 2))
+    with running(APP, tmp_path) as (backend, folder):
+        done = subprocess.run(
+            [sys.executable, folder / "upload.py", backend.url, tmp_path / "lake.png"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        [photo] = backend.call("query", "photos:list", {})
+        assert photo["caption"] == "lake.png" and photo["author"] == "Python"
+        shown = httpx.get(photo["url"])
+        assert (shown.headers["content-type"], shown.content) == ("image/png", png(3, 2))
 
 
 def test_a_kill_in_the_middle_leaves_no_half_file(tmp_path: Path) -> None:

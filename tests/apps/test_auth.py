@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ import pytest
 from joserfc.jwk import ECKey
 
 from tests.apps.driving import HERE, drive, pushed
+from tests.apps.guides import blocks_missing
 from tests.backend_process import BackendProcess, free_port
+from tests.cli.command_line import cvx
+from tests.node_env import npm_project
 
 pytestmark = [pytest.mark.deno, pytest.mark.node]
 
@@ -80,3 +84,18 @@ def auth_app(folder: Path, *extra: str) -> Iterator[AuthApp]:
 def test_people_sign_in(tmp_path: Path) -> None:
     with auth_app(tmp_path) as app:
         print(drive(app.folder / "drive.mjs", app.backend, environment=app.environment))
+
+
+def test_the_guide_shows_what_the_app_does() -> None:
+    assert blocks_missing("auth", HERE / "auth") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("app", ["auth", "convex_auth"])
+def test_the_apps_type_check(app: str, tmp_path: Path) -> None:
+    folder = tmp_path / app
+    shutil.copytree(HERE / app, folder)
+    (folder / "node_modules").symlink_to(npm_project("apps", PACKAGES) / "node_modules")
+    assert cvx("codegen", cwd=folder).code == 0
+    checked = cvx("typecheck", cwd=folder, deadline_s=120)
+    assert checked.code == 0, checked.err

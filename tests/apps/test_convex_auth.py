@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.apps.driving import HERE, drive, pushed
+from tests.apps.guides import blocks_missing
 from tests.apps.test_auth import PACKAGES, AuthApp, set_variables
 from tests.backend_process import BackendProcess, free_port
 from tests.cli.command_line import cvx
@@ -100,3 +101,7 @@ def test_a_public_address_that_the_backend_cannot_reach(tmp_path: Path) -> None:
         backend.start()
         assert who(backend, sign_up(backend, "new@example.com")) == "new@example.com"
         assert who(backend, first) == "NoAuthProvider"
+
+
+def test_the_guide_shows_what_the_app_does() -> None:
+    assert blocks_missing("convex-auth", HERE / "convex_auth") == []

@@ -5,7 +5,7 @@ import { build } from "esbuild";
 import { startProvider } from "./provider.mjs";
 
 const origin = `http://127.0.0.1:${process.env.PAGE_PORT}`;
-const bundle = await build({ entryPoints: ["page/main.jsx"], bundle: true, write: false, jsx: "automatic", minify: true, define: { "process.env.NODE_ENV": '"production"' } });
+const bundle = await build({ entryPoints: ["page/main.tsx"], bundle: true, write: false, jsx: "automatic", minify: true, define: { "process.env.NODE_ENV": '"production"' } });
 const provider = await startProvider({ port: Number(process.env.OIDC_PORT), redirectUris: [`${origin}/`], idTokenSeconds: Number(process.env.ID_TOKEN_SECONDS) });
 const page = `<!doctype html><meta charset="utf-8"><div id="root"></div><script>
 window.CONVEX_URL = ${JSON.stringify(process.argv[2])};

@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 import { build } from "esbuild";
 import { startProvider } from "./provider.mjs";
 
-const bundle = await build({ entryPoints: ["page/main.jsx"], bundle: true, write: false, jsx: "automatic", minify: true, define: { "process.env.NODE_ENV": '"production"' } });
+const bundle = await build({ entryPoints: ["page/main.tsx"], bundle: true, write: false, jsx: "automatic", minify: true, define: { "process.env.NODE_ENV": '"production"' } });
 await startProvider({
   port: Number(process.env.OIDC_PORT),
   redirectUris: [`${process.env.CONVEX_SITE}/api/auth/callback/work`],

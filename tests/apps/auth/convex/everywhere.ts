@@ -2,7 +2,7 @@ import { action, internalMutation, internalQuery, mutation, query } from "./_gen
 import { api, internal } from "./_generated/api";
 import { v } from "convex/values";
 
-type Seen = { own: string | undefined; query: string | undefined; mutation: string | undefined };
+type Seen = { own: string | undefined; query: string | null; mutation: string | null };
 
 export const seenByQuery = internalQuery({
   args: {},

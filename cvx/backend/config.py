@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 MIB = 1 << 20
 
@@ -67,6 +68,8 @@ class Limits:
     uploads_at_once_max: int = 1_000
     downloads_at_once_max: int = 4_000
     download_stalled_s: float = 120.0  # How long a client may read nothing of a file it asked for.
+    upload_discarded_bytes_max: int = 64 * MIB  # Of a refused upload; with more to come, the connection is closed.
+    file_threads_max: int = 8
     file_write_bytes: int = MIB  # Collected of an upload before a thread writes them.
     file_read_bytes: int = MIB // 4
     files_written_max: int = 1_000  # By one mutation, as the next three.
@@ -75,6 +78,7 @@ class Limits:
     file_bytes_read_max: int = 16 * MIB
     file_collection_interval_s: float = 10.0
     file_collection_batch: int = 200
+    file_collection_backlog_max: int = 100_000  # What is beyond it is found by the next sweep.
     file_deletion_delay_s: float = 60.0  # From the deletion of a file to that of its bytes.
     file_orphan_age_s: float = 3_600.0  # When bytes that no file names are taken for left over.
     file_sweep_interval_s: float = 3_600.0
@@ -285,6 +289,7 @@ class BackendConfig:
     site_port: int = 3211
     one_port: bool = False  # HTTP actions on `port`, too; `site_port` is not used.
     log_functions: bool = False  # Every finished call goes to the server's log.
+    log_format: Literal["text", "json"] = "text"
     redact_logs: bool = False
     dev_issuer: bool = False  # Whether tokens of the built-in issuer for development are believed and issued.
     deno_children: int = 2

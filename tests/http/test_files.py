@@ -220,6 +220,8 @@ def test_a_page_of_another_origin_may_upload(served: LiveBackend, http: httpx.Cl
         ("items=0-1", None),
         ("0-1", None),
         ("bytes=٣-٤", None),
+        ("bytes=0-" + "9" * 18, [(0, 100)]),
+        ("bytes=0-" + "9" * 5_000, None),
     ],
 )
 def test_ranges(header: str, expected: list[tuple[int, int]] | None) -> None:
@@ -333,6 +335,17 @@ def test_an_upload_takes_its_time_while_it_goes_on(served: LiveBackend, http: ht
     with pytest.raises((httpx.HTTPError, AssertionError)):
         upload(served, http, stuck())
     until(lambda: stored(served) == before, "nothing stays of it")
+
+
+def test_a_file_that_was_damaged_is_not_taken_for_whole(served: LiveBackend, http: httpx.Client) -> None:
+    id = upload(served, http, os.urandom(2_000_000))
+    path, key = path_of(served, id), record_of(served, id).key
+    file = next(path for path in stored(served) if path.name == key)
+    os.truncate(file, 900_000)
+    with pytest.raises(httpx.RemoteProtocolError):
+        http.get(path)
+    file.unlink()
+    assert refusal(http.get(path)) == (404, "FileNotFound")
 
 
 @pytest.mark.parametrize("how", ["leaves", "stalls"])

@@ -22,6 +22,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -58,6 +59,7 @@ class FolderFileStore:
     def __init__(self, folder: Path, limits: Limits) -> None:
         self._folder = folder
         self._incoming = folder / _INCOMING
+        self._threads = _Threads(folder, limits)
         self._write_bytes = limits.file_write_bytes
         self._read_bytes = limits.file_read_bytes
 
@@ -77,11 +79,11 @@ class FolderFileStore:
                 waiting.append(chunk)
                 unwritten += len(chunk)
                 if unwritten >= self._write_bytes:
-                    await _in_thread(self._folder, incoming.write, waiting)
+                    await self._threads.run(incoming.write, waiting)
                     waiting, unwritten = [], 0
-            return await _in_thread(self._folder, incoming.finish, waiting, sha256)
+            return await self._threads.run(incoming.finish, waiting, sha256)
         except BaseException:  # edge: whatever ended it, nothing of it stays; raised again.
-            await _in_thread(self._folder, incoming.discard)
+            await self._threads.run(incoming.discard)
             raise
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> OpenFolderFile:
@@ -94,15 +96,10 @@ class FolderFileStore:
                 raise file_is_missing(key) from None
             size = os.fstat(file.fileno()).st_size
             file.seek(start)
-            return OpenFolderFile(
-                file,
-                self._folder,
-                size,
-                max(0, min(size, size if end is None else end) - start),
-                self._read_bytes,
-            )
+            length = max(0, min(size, size if end is None else end) - start)
+            return OpenFolderFile(file, self._threads, size, length, self._read_bytes)
 
-        return await _in_thread(self._folder, open_at)
+        return await self._threads.run(open_at)
 
     async def size(self, key: str) -> int | None:
         """See `FileStore.size`."""
@@ -113,18 +110,19 @@ class FolderFileStore:
             except FileNotFoundError:
                 return None
 
-        return await _in_thread(self._folder, measure)
+        return await self._threads.run(measure)
 
     async def delete(self, key: str) -> None:
         """See `FileStore.delete`."""
-        await _in_thread(self._folder, lambda: self._path(key).unlink(missing_ok=True))
+        await self._threads.run(lambda: self._path(key).unlink(missing_ok=True))
 
     async def list(self, after: str, limit: int) -> list[KeptFile]:
         """See `FileStore.list`."""
-        return await _in_thread(self._folder, _list, self._folder, after, limit)
+        return await self._threads.run(_list, self._folder, after, limit)
 
     async def close(self) -> None:
-        """Nothing is held between calls."""
+        """Let the threads end, when what they do is done."""
+        await self._threads.close()
 
     def _path(self, key: str) -> Path:
         assert _KEY.fullmatch(key), "keys come from new_key, never from outside"
@@ -134,9 +132,9 @@ class FolderFileStore:
 class OpenFolderFile:
     """Bytes of one file that is open. An `OpenFile`."""
 
-    def __init__(self, file: BinaryIO, folder: Path, size: int, remaining: int, read_bytes: int) -> None:
+    def __init__(self, file: BinaryIO, threads: _Threads, size: int, remaining: int, read_bytes: int) -> None:
         self._file = file
-        self._folder = folder
+        self._threads = threads
         self._size = size
         self._remaining = remaining
         self._read_bytes = read_bytes
@@ -147,7 +145,7 @@ class OpenFolderFile:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         while self._remaining:
-            chunk = await _in_thread(self._folder, self._file.read, min(self._remaining, self._read_bytes))
+            chunk = await self._threads.run(self._file.read, min(self._remaining, self._read_bytes))
             if not chunk:
                 raise CvxError(
                     "FileDamaged",
@@ -228,23 +226,33 @@ def _list(folder: Path, after: str, limit: int) -> list[KeptFile]:
     return found
 
 
-async def _in_thread(folder: Path, work: Callable[..., T], *arguments: object) -> T:
-    """Run `work` in a thread; a cancellation is passed on when the thread is through with it."""
+class _Threads:
+    """The threads that touch the folder: few, and nobody else's, since a slow disk holds them for long."""
 
-    def guarded() -> T:
-        with _as_cvx_error(folder):
-            return work(*arguments)
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self.folder = folder
+        self._pool = ThreadPoolExecutor(limits.file_threads_max, thread_name_prefix="cvx-files")
 
-    job = asyncio.get_running_loop().run_in_executor(None, guarded)
-    try:
-        return await asyncio.shield(job)
-    except asyncio.CancelledError:
-        while not job.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([job])
-        if not job.cancelled():
-            job.exception()  # Looked at, so that it is not reported as forgotten.
-        raise
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run `work` in a thread; a cancellation is passed on when the thread is through with it."""
+
+        def guarded() -> T:
+            with _as_cvx_error(self.folder):
+                return work(*arguments)
+
+        job = asyncio.get_running_loop().run_in_executor(self._pool, guarded)
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            while not job.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([job])
+            if not job.cancelled():
+                job.exception()  # Looked at, so that it is not reported as forgotten.
+            raise
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._pool.shutdown)
 
 
 @contextlib.contextmanager

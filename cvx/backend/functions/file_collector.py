@@ -65,7 +65,8 @@ class FileCollector:
         """The records of these keys are committed, or never will be."""
         if keys:
             self._reserved.difference_update(keys)
-            self._released += keys
+            if len(self._released) < self._limits.file_collection_backlog_max:
+                self._released += keys
             self._wanted.set()
 
     @contextmanager

@@ -37,9 +37,8 @@ _RUNS_SCRIPTS = re.compile(
     r"\s*(text/html|text/xml|application/xml|[\w.-]+/[\w.-]+\+xml)\s*(;.*)?", re.ASCII | re.IGNORECASE
 )
 _SANDBOX = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads"
+_POSITION = re.compile(r"[0-9]{1,18}")
 _RANGE = re.compile(r"bytes\s*=\s*([-\d\s,]+)", re.ASCII | re.IGNORECASE)
-_DISCARDED_BYTES_MAX = 64 << 20
-"""So much of a refused upload is taken and thrown away; with more to come, the connection is closed."""
 
 
 async def upload(call: Call) -> Response:
@@ -48,15 +47,14 @@ async def upload(call: Call) -> Response:
     Raises CvxError: StorageTokenInvalid, StorageTokenExpired (401), BadHeader, Sha256Mismatch, BadContentType,
     BadRequestEncoding (400), FileTooLarge (413).
     """
-    request, files = call.request, call.services.files
+    request, files, limits = call.request, call.services.files, call.services.config.limits
+    declared = _declared_length(call)
     try:
         component = files.check_upload_token(request.query_params.get("token", ""))
         encoding = request.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", ""):
             raise CvxError("BadRequestEncoding", "A file is uploaded as it is, without a Content-Encoding.")
         sha256 = _announced_digest(request.headers.get("digest"))
-        limits = call.services.config.limits
-        declared = _declared_length(call)
         if declared is not None and declared > limits.stored_file_bytes_max:
             raise CvxError(
                 "FileTooLarge",
@@ -67,8 +65,7 @@ async def upload(call: Call) -> Response:
             _body(call), request.headers.get("content-type"), sha256=sha256, component=component
         )
     except CvxError as error:
-        declared = _declared_length(call)
-        if declared is not None and declared > _DISCARDED_BYTES_MAX:
+        if declared is not None and declared > limits.upload_discarded_bytes_max:
             error.details.setdefault("headers", {"connection": "close"})
         raise
     return JsonResponse(msgspec.json.encode({"storageId": id}))
@@ -128,7 +125,7 @@ def satisfiable_ranges(header: str, size: int) -> list[tuple[int, int]] | None:
     for part in match[1].split(","):
         first, dash, last = (piece.strip() for piece in part.partition("-"))
         digits = [piece for piece in (first, last) if piece]
-        if not dash or not digits or not all(piece.isdecimal() for piece in digits):
+        if not dash or not digits or not all(_POSITION.fullmatch(piece) for piece in digits):
             return None
         if not first:
             start, end = max(0, size - int(last)), size

@@ -115,6 +115,12 @@ class Output:
             lines += [f"    {mark} {entry}  {detail}".rstrip() for mark, entry, detail in entries]
         return "\n".join(lines)
 
+    def stream(self, piece: bytes) -> None:
+        """Data as it comes: a file, or lines that are complete already."""
+        self.stdout.flush()
+        self.stdout.buffer.write(piece)
+        self.stdout.buffer.flush()
+
     # ---- talk: standard error --------------------------------------------------------------------
 
     def say(self, text: str, *, style: Style | None = None) -> None:

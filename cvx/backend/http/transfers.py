@@ -15,8 +15,8 @@ from typing import Any, get_args
 
 from starlette.responses import Response, StreamingResponse
 
+from cvx.backend.bulk import TableFormat
 from cvx.backend.http.middleware import Call, JsonResponse
-from cvx.backend.jobs import TableFormat
 from cvx.backend.model.transfers import ImportOrder
 from cvx.errors import CvxError
 from cvx.protocol.calls import encode_body

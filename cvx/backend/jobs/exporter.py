@@ -25,10 +25,8 @@ from pathlib import Path
 import msgspec
 
 from cvx.backend.auth import SYSTEM
-from cvx.backend.config import Limits
-from cvx.backend.database import Database, Transaction
-from cvx.backend.functions import FileStorage
-from cvx.backend.jobs.export_child import (
+from cvx.backend.bulk import (
+    EXPORT_PROGRAM,
     ExportBegun,
     ExportDone,
     ExportFailed,
@@ -38,6 +36,9 @@ from cvx.backend.jobs.export_child import (
     StoredFile,
     TableFormat,
 )
+from cvx.backend.config import Limits
+from cvx.backend.database import Database, Transaction
+from cvx.backend.functions import FileStorage
 from cvx.backend.model import transfers
 from cvx.backend.model.transfers import ExportRow
 from cvx.errors import CvxError
@@ -245,7 +246,7 @@ class ExportService:
         """The process, for as long as it is needed; never longer."""
         with self._db.reading_elsewhere():
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "cvx.backend.jobs.export_child",
+                sys.executable, "-m", EXPORT_PROGRAM,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=64 << 20,
             )  # fmt: skip
             try:

@@ -18,23 +18,25 @@ from typing import Any
 import msgspec
 
 from cvx.backend.auth import SYSTEM
+from cvx.backend.bulk import (
+    IMPORT_PROGRAM,
+    FoundTable,
+    ImportDone,
+    ImportFailed,
+    ImportPlan,
+    ImportProgress,
+    ImportReport,
+    ImportSurvey,
+    Run,
+    RunReady,
+    TableDone,
+    TablePlan,
+    Uploads,
+)
+from cvx.backend.bulk import ImportOrder as ReadOrder
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, TableInfo, Transaction, definitions, staging
-from cvx.backend.jobs.import_child import (
-    Done,
-    Failed,
-    FoundTable,
-    Order,
-    Plan,
-    Progress,
-    Report,
-    RunReady,
-    Survey,
-    TableDone,
-)
 from cvx.backend.jobs.import_preview import PreviewLine, preview_text
-from cvx.backend.jobs.import_rows import Run, TablePlan
-from cvx.backend.jobs.uploads import Uploads
 from cvx.backend.model import transfers
 from cvx.backend.model.transfers import ImportOrder, ImportRow
 from cvx.backend.store import BulkFile, read_documents
@@ -152,21 +154,21 @@ class ImportWork:
     async def _prepare(self, row: ImportRow, folder: Path, begin_loading: Callable[[], None]) -> None:
         """Read the upload; at the end its row waits for confirmation."""
         created_ms = self._clock.now_ns() // 1_000_000
-        order = Order(
+        order = ReadOrder(
             str(folder), row.order.format, row.order.table, row.order.component, float(created_ms),
             _unusual(self._limits),
         )  # fmt: skip
         for stale in folder.glob("*.run"):
             stale.unlink()
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "cvx.backend.jobs.import_child",
+            sys.executable, "-m", IMPORT_PROGRAM,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=8 << 20,
         )  # fmt: skip
         try:
             assert process.stdin is not None
             process.stdin.write(msgspec.json.encode(order) + b"\n")
             survey = await self._report(process)
-            assert isinstance(survey, Survey), survey
+            assert isinstance(survey, ImportSurvey), survey
             (manifest, plan), _ = await self._db.run(
                 SYSTEM, lambda tx: _plan(tx, self.id, row.order, survey), write_source="import"
             )
@@ -187,7 +189,7 @@ class ImportWork:
         await self._ask(row.order, manifest)
 
     async def _take_reports(
-        self, process: asyncio.subprocess.Process, survey: Survey, manifest: Manifest
+        self, process: asyncio.subprocess.Process, survey: ImportSurvey, manifest: Manifest
     ) -> None:
         while True:
             report = await self._report(process)
@@ -196,14 +198,14 @@ class ImportWork:
                 self._more.set()
             elif isinstance(report, TableDone):
                 manifest.rows[report.table] = report.rows
-            elif isinstance(report, Progress):
+            elif isinstance(report, ImportProgress):
                 await self._show(
                     "uploaded", rows_parsed=report.rows, bytes_done=report.bytes, bytes_total=survey.bytes
                 )
-            elif isinstance(report, Done):
+            elif isinstance(report, ImportDone):
                 return
 
-    async def _report(self, process: asyncio.subprocess.Process) -> Report:
+    async def _report(self, process: asyncio.subprocess.Process) -> ImportReport:
         assert process.stdout is not None
         line = await process.stdout.readline()
         if not line:
@@ -212,8 +214,8 @@ class ImportWork:
                 "ImportFailed", f"The process that reads the file ended with status {code}.",
                 kind="internal", hint="Import again.", retry_when="time",
             )  # fmt: skip
-        report: Report = msgspec.json.decode(line, type=Report)
-        if isinstance(report, Failed):
+        report: ImportReport = msgspec.json.decode(line, type=ImportReport)
+        if isinstance(report, ImportFailed):
             details: dict[str, Any] = {"line": report.line, "file": report.file}
             raise CvxError(report.code, report.message, retry_when="files", details=details)
         return report
@@ -447,7 +449,9 @@ class _Loader:
 # ------------------------------------------------------------------------------------- what goes where, and whether
 
 
-def _plan(tx: Transaction, id: DocumentId, order: ImportOrder, survey: Survey) -> tuple[Manifest, Plan]:
+def _plan(
+    tx: Transaction, id: DocumentId, order: ImportOrder, survey: ImportSurvey
+) -> tuple[Manifest, ImportPlan]:
     """Decide where each table goes, and create the hidden ones. Raises CvxError: TableExists, InvalidName,
     TableNumberConflict, ComponentsNotSupported, ImportEnded."""
     row = transfers.import_row(tx, id)
@@ -477,7 +481,7 @@ def _plan(tx: Transaction, id: DocumentId, order: ImportOrder, survey: Survey) -
                 count = tx.count(table.name, component=table.component)
                 others.append((table.component, table.name, count))
     manifest = Manifest(targets, schemas, [0] * len(targets), [], others, survey.storage)
-    return manifest, Plan([target.plan for target in targets], names, schemas)
+    return manifest, ImportPlan([target.plan for target in targets], names, schemas)
 
 
 def _target(tx: Transaction, order: ImportOrder, found: FoundTable) -> Target:

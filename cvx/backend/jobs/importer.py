@@ -2,7 +2,7 @@
 
 The life of one import, whose row in `_snapshot_imports` always says where it is:
 
-1. uploaded: a process of its own (import_child.py) reads the upload and writes bulk files. The tables they are for
+1. uploaded: a process of its own (bulk/import_child.py) reads the upload and writes bulk files. The tables they are for
    exist already, hidden. Once everything was read, it is known exactly what would change.
 2. waiting_for_confirmation. Where nothing would be deleted, loading begins before the answer: nobody can see it.
 3. in_progress: bulk files go into the hidden tables, in steps between other people's commits. Each step notes how
@@ -28,11 +28,11 @@ from functools import partial
 from pathlib import Path
 
 from cvx.backend.auth import SYSTEM
+from cvx.backend.bulk import Uploads
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, Transaction, staging
 from cvx.backend.functions import FileStorage
 from cvx.backend.jobs.import_work import ImportWork
-from cvx.backend.jobs.uploads import Uploads
 from cvx.backend.model import transfers
 from cvx.backend.model.transfers import ImportOrder, ImportRow
 from cvx.errors import CvxError
@@ -221,7 +221,7 @@ class ImportService:
                 details = {name: error.details[name] for name in ("line", "file") if error.details.get(name)}
                 end_import(
                     tx, row, error_message=f"Hit an error while importing:\n{error.message}",
-                    error_code=error.code, error_hint=error.hint,
+                    error_code=error.code, error_hint=error.hint, rows_written=row.detail.get("appended"),
                     **{f"error_{name}": float(v) if type(v) is int else v for name, v in details.items()},
                 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""`cvx data`: tables and their rows."""
+"""`cvx data`: tables and their rows. Import and export are in data_transfers.py."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from cvx.cli.command import command, group
+from cvx.cli.commands.data_transfers import register
 from cvx.cli.commands.dev import one_of
 from cvx.cli.context import CommandContext
 from cvx.cli.output import encode_json
 from cvx.errors import CvxError
 
-app = group("Look at tables.")
+app = group("Look at tables, import into them and export them.")
+register(app)
 
 PAGE_ROWS = 200
 CELL_CHARS_MAX = 60
@@ -61,7 +63,7 @@ def show_table(
 
     async def go(client: Any) -> list[dict[str, Any]]:
         if not table.startswith("_"):
-            _require_table(table, await table_names(client))
+            require_table(table, await table_names(client))
         return await read_rows(client, table, order, limit + 1)
 
     rows = context.with_client(go)
@@ -100,7 +102,8 @@ async def read_rows(client: Any, table: str, order: str, count: int) -> list[dic
     return rows
 
 
-def _require_table(table: str, known: list[str]) -> None:
+def require_table(table: str, known: list[str]) -> None:
+    """Raise CvxError "TableNotFound", offering the nearest name, unless the table is known."""
     import difflib
 
     if table in known:

@@ -242,11 +242,15 @@ class DeploymentClient:
     @asynccontextmanager
     async def stream(self, method: str, route: str, **options: Any) -> AsyncIterator[httpx.Response]:
         """A response whose body is read in pieces."""
-        async with self._http.stream(method, route, **options) as response:
-            if response.status_code != 200:
-                await response.aread()
-                raise self._refusal(response)
-            yield response
+        try:
+            async with self._http.stream(method, route, **options) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    raise self._refusal(response)
+                yield response
+        except httpx.TransportError as error:
+            reason = str(error) or type(error).__name__
+            raise unreachable(self.deployment, f"the connection broke ({reason})") from error
 
     async def _send(
         self,

@@ -1,6 +1,6 @@
 """The exporter's own process: reads one snapshot of the data and writes a ZIP, or one table as a stream.
 
-`python -m cvx.backend.jobs.export_child` is told what to do in one line of JSON on standard input. A ZIP is written to
+`python -m cvx.backend.bulk.export_child` is told what to do in one line of JSON on standard input. A ZIP is written to
 the file it is told, with its progress as lines of JSON on standard output; a single table goes to standard output
 itself. Compressing and writing here leaves the backend's event loop to those who are waiting for answers, and one
 read transaction makes everything it reads one moment.
@@ -23,16 +23,23 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
+from cvx.backend.bulk.messages import (
+    ExportBegun,
+    ExportDone,
+    ExportFailed,
+    ExportOrder,
+    ExportProgress,
+    ExportReport,
+    StoredFile,
+)
 from cvx.backend.database import Catalog, TableInfo, catalog_of
 from cvx.backend.store import StoredRow, StoreReader, reading_folder
 from cvx.errors import CvxError
 from cvx.values import decode, reformat
-
-TableFormat = Literal["jsonl", "json", "csv"]
 
 _REPORT_S = 0.25
 _COMPRESSION_LEVEL = 1
@@ -45,61 +52,6 @@ numbers, which their ids carry; `_storage` has the stored files.
 
 To import it: `cvx data import FILE.zip`, or `npx convex import FILE.zip`.
 """
-
-
-class ExportOrder(msgspec.Struct, frozen=True):
-    """What to write. `data`: the backend's folder. `zip_path`: where the ZIP goes; None: `tables[0]` to standard
-    output, in `format`. `tables` None: all."""
-
-    data: str
-    batch_rows: int
-    chunk_bytes: int
-    zip_path: str | None = None
-    tables: list[str] | None = None
-    stored: bool = False
-    include_storage: bool = False
-    format: TableFormat = "jsonl"
-    component: str = ""
-
-
-class StoredFile(msgspec.Struct, frozen=True):
-    """A file whose bytes belong into the ZIP under `name`."""
-
-    name: str
-    id: str
-    key: str
-    storage_id: str
-    size: int
-    sha256: str
-    content_type: str | None
-    creation_time: float
-
-
-class ExportBegun(msgspec.Struct, frozen=True, tag=True):
-    """What the snapshot holds."""
-
-    ts: int
-    rows: int
-
-
-class ExportProgress(msgspec.Struct, frozen=True, tag=True):
-    rows: int
-    table: str
-
-
-class ExportDone(msgspec.Struct, frozen=True, tag=True):
-    """All tables are in the ZIP. `files`: whose bytes are still missing."""
-
-    rows: int
-    files: list[StoredFile]
-
-
-class ExportFailed(msgspec.Struct, frozen=True, tag=True):
-    code: str
-    message: str
-
-
-ExportReport = ExportBegun | ExportProgress | ExportDone | ExportFailed
 
 
 def tables_of(catalog: Catalog, component: str, wanted: Sequence[str] | None) -> list[TableInfo]:

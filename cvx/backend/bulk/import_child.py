@@ -1,6 +1,6 @@
 """The importer's own process: reads an upload, and writes bulk files that the store can take in.
 
-`python -m cvx.backend.jobs.import_child` speaks lines of JSON with the backend: it is told what to read, says which
+`python -m cvx.backend.bulk.import_child` speaks lines of JSON with the backend: it is told what to read, says which
 tables it found, is told where they go, and then reports bulk files and progress until it is done or has met
 something that cannot be imported. Parsing millions of rows here leaves the backend's event loop to those who are
 waiting for answers.
@@ -24,89 +24,28 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 
+from cvx.backend.bulk import table_formats as formats
+from cvx.backend.bulk.import_rows import RowMaker, optional_fields
+from cvx.backend.bulk.messages import (
+    FoundTable,
+    ImportDone,
+    ImportFailed,
+    ImportOrder,
+    ImportPlan,
+    ImportProgress,
+    ImportReport,
+    ImportSurvey,
+    RunReady,
+    TableDone,
+    TablePlan,
+)
+from cvx.backend.bulk.uploads import Parts, parts_of
 from cvx.backend.config import Limits
-from cvx.backend.jobs import table_formats as formats
-from cvx.backend.jobs.import_rows import RowMaker, Run, TablePlan, optional_fields
-from cvx.backend.jobs.uploads import Parts, parts_of
 from cvx.errors import CvxError
 from cvx.protocol.schema import Schema, parse_schema
 from cvx.values import ANYTHING, DocumentId, TableNumber, Validator
 
 _REPORT_S = 0.25
-
-
-class Order(msgspec.Struct, frozen=True):
-    """What to read. `created_ms`: of the first row that brings no creation time. `limits`: those of `Limits` that
-    are not as usual."""
-
-    folder: str
-    format: str
-    table: str | None
-    component: str
-    created_ms: float
-    limits: dict[str, Any] = {}
-
-
-class FoundTable(msgspec.Struct, frozen=True):
-    """A table in the upload, and the number its ids carry, as far as that is known."""
-
-    component: str
-    name: str
-    number: int | None
-
-
-class Survey(msgspec.Struct, frozen=True, tag=True):
-    """What the upload holds. `bytes`: of all rows, as text. `storage`: whether it describes stored files."""
-
-    tables: list[FoundTable]
-    bytes: int
-    storage: bool = False
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """Where the tables go, in the order of the survey. `names`: what table numbers will mean, by component;
-    `schemas`: what documents must fit, by component."""
-
-    tables: list[TablePlan]
-    names: dict[str, dict[str, str]]
-    schemas: dict[str, str]
-
-
-class RunReady(msgspec.Struct, frozen=True, tag=True):
-    """A bulk file of the table at this place in the plan."""
-
-    table: int
-    run: Run
-
-
-class Progress(msgspec.Struct, frozen=True, tag=True):
-    """So many rows were made, of so many bytes of text."""
-
-    rows: int
-    bytes: int
-
-
-class TableDone(msgspec.Struct, frozen=True, tag=True):
-    """All rows of a table are in bulk files."""
-
-    table: int
-    rows: int
-
-
-class Failed(msgspec.Struct, frozen=True, tag=True):
-    """Why there can be no import."""
-
-    code: str
-    message: str
-    line: int | None = None
-    file: str | None = None
-
-
-class Done(msgspec.Struct, frozen=True, tag=True):
-    """Everything is in bulk files."""
-
-
-Report = Survey | RunReady | Progress | TableDone | Failed | Done
 
 
 class _Names:
@@ -122,7 +61,7 @@ class _Names:
 class _Reader:
     """One upload, from the survey to the last row."""
 
-    def __init__(self, order: Order, say: Any) -> None:
+    def __init__(self, order: ImportOrder, say: Any) -> None:
         self._order = order
         self._say = say
         self._limits = replace(Limits(), **order.limits)
@@ -134,7 +73,7 @@ class _Reader:
         self._rows_before = 0
         self._said_s = 0.0
 
-    def survey(self) -> Survey:
+    def survey(self) -> ImportSurvey:
         if self._order.format == "zip":
             self._archive = formats.open_zip(cast("BinaryIO", io.BufferedReader(self._parts, 1 << 16)))
             self._contents = formats.survey_zip(self._archive, self._limits)
@@ -143,10 +82,10 @@ class _Reader:
                 for at, table in enumerate(self._contents.tables)
             ]
             size = sum(table.documents.file_size for table in self._contents.tables)
-            return Survey(found, size, self._contents.storage is not None)
+            return ImportSurvey(found, size, self._contents.storage is not None)
         assert self._order.table is not None
         found = [FoundTable(self._order.component, self._order.table, self._first_number(0))]
-        return Survey(found, self._parts.size)
+        return ImportSurvey(found, self._parts.size)
 
     def _first_number(self, at: int) -> int | None:
         """The table number in the first row's id."""
@@ -155,16 +94,16 @@ class _Reader:
         id = None if block is None else DocumentId.try_parse(formats.number_in_ids(block))
         return None if id is None else id.table
 
-    def read(self, plan: Plan) -> None:
+    def read(self, plan: ImportPlan) -> None:
         """Make bulk files of everything."""
         schemas = {component: parse_schema(text) for component, text in plan.schemas.items()}
         for at, table in enumerate(plan.tables):
             with self._opened(at) as file:
                 self._read_table(at, table, schemas.get(table.component), plan, file)
-        self._say(Done())
+        self._say(ImportDone())
 
     def _read_table(
-        self, at: int, table: TablePlan, schema: Schema | None, plan: Plan, file: BinaryIO
+        self, at: int, table: TablePlan, schema: Schema | None, plan: ImportPlan, file: BinaryIO
     ) -> None:
         known = None if schema is None or not schema.validation else schema.tables.get(table.name)
         validator = ANYTHING if known is None else known.validator
@@ -182,7 +121,9 @@ class _Reader:
             maker.add(block)
             if time.monotonic() - self._said_s > _REPORT_S:
                 self._said_s = time.monotonic()
-                self._say(Progress(self._rows_before + maker.rows, self._bytes_before + self._position(file)))
+                self._say(
+                    ImportProgress(self._rows_before + maker.rows, self._bytes_before + self._position(file))
+                )
         maker.finish()
         self._rows_before += maker.rows
         if self._archive is not None:
@@ -225,11 +166,11 @@ def main() -> None:
     encoder = msgspec.json.Encoder()
     out = sys.stdout.buffer
 
-    def say(report: Report) -> None:
+    def say(report: ImportReport) -> None:
         out.write(encoder.encode(report) + b"\n")
         out.flush()
 
-    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
+    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=ImportOrder)
     _keep_memory_small(order)
     try:
         try:
@@ -237,17 +178,17 @@ def main() -> None:
             say(reader.survey())
             line = sys.stdin.buffer.readline()
             if line:
-                reader.read(msgspec.json.decode(line, type=Plan))
+                reader.read(msgspec.json.decode(line, type=ImportPlan))
         except CvxError as error:
-            say(Failed(error.code, error.message, error.details.get("line"), error.details.get("file")))
+            say(ImportFailed(error.code, error.message, error.details.get("line"), error.details.get("file")))
         except MemoryError:
-            say(Failed("ImportTooComplex", "The file needs more memory than an import may have."))
+            say(ImportFailed("ImportTooComplex", "The file needs more memory than an import may have."))
         except (OSError, sqlite3.OperationalError) as error:
             if isinstance(error, BrokenPipeError):
                 raise
             full = "full" in str(error) or getattr(error, "errno", 0) == 28
             say(
-                Failed(
+                ImportFailed(
                     "DiskFull" if full else "ImportFailed",
                     "The disk is full; nothing was imported." if full else f"The import failed: {error}.",
                 )
@@ -256,7 +197,7 @@ def main() -> None:
         os._exit(1)
 
 
-def _keep_memory_small(order: Order) -> None:
+def _keep_memory_small(order: ImportOrder) -> None:
     try:
         import resource
     except ImportError:  # Not on every platform.

@@ -18,11 +18,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from cvx.backend.bulk.messages import Run, TablePlan
+from cvx.backend.bulk.table_formats import Block, not_an_object, problem
 from cvx.backend.config import Limits
 from cvx.backend.database import IndexInfo, key_of
-from cvx.backend.jobs.table_formats import Block, not_an_object, problem
 from cvx.backend.store import BulkDocument, BulkEntry, write_bulk
 from cvx.errors import CvxError
 from cvx.values import (
@@ -47,27 +46,6 @@ _pack_key = struct.Struct(">BQ").pack
 _FLOAT_TAG = 4
 _USUAL_ID_CHARS = 32
 _SIGN = 1 << 63
-
-
-class Run(msgspec.Struct, frozen=True):
-    """A bulk file that is ready."""
-
-    path: str
-    documents: int
-    entries: int
-    bytes: int
-
-
-class TablePlan(msgspec.Struct, frozen=True):
-    """Where a table's documents go. `indexes`: id in the store and field paths; empty when they are to be appended
-    to a table that lives."""
-
-    component: str
-    name: str
-    number: int
-    creation_index: int
-    indexes: list[tuple[int, list[list[str]]]] = []
-    keyed: bool = True
 
 
 class RowMaker:

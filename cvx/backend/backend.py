@@ -24,10 +24,11 @@ from cvx.backend.database import Database
 from cvx.backend.deploy import PushService
 from cvx.backend.files import open_folder_store
 from cvx.backend.functions import FileStorage, FunctionExecutor, TrustedProviders
-from cvx.backend.http import ApiApp, HttpServer, Issuing, Services, SiteApp, own_transport
+from cvx.backend.http import ApiApp, HttpServer, Issuing, OneOriginApp, Services, SiteApp, own_transport
 from cvx.backend.jobs import Scheduler, Transfers
 from cvx.backend.model import SYSTEM_TABLES, DeploymentInfo
 from cvx.backend.runner import ActionPool, ActionRunner, Environment, IsolatePool, NodePool
+from cvx.backend.server_log import configure_logging, logged_functions
 from cvx.backend.sync import SyncServices
 
 if TYPE_CHECKING:
@@ -154,29 +155,33 @@ class Backend:
         return SiteApp(self.services)
 
     async def serve(self, ready: Callable[[str, str], None], stopping: asyncio.Event) -> None:
-        """Serve both ports until `stopping` is set; `ready` is told their URLs."""
+        """Serve both ports (or the one) until `stopping` is set; `ready` is told their URLs."""
         config = self.config
         async with AsyncExitStack() as stack:
             # Bound before anything is opened: a port that is taken is the likeliest thing to be wrong.
             api = HttpServer(config.host, config.port, config.limits)
             stack.push_async_callback(api.stop)
-            site = HttpServer(config.host, config.site_port, config.limits)
-            stack.push_async_callback(site.stop)
-            await self.start(api.url, site.url)
+            site = None if config.one_port else HttpServer(config.host, config.site_port, config.limits)
+            if site is not None:
+                stack.push_async_callback(site.stop)
+            site_url = api.url if site is None else site.url
+            await self.start(api.url, site_url)
             try:
-                await api.start(self.asgi)
-                await site.start(self.site_asgi)
+                await api.start(OneOriginApp(self.services) if site is None else self.asgi)
+                if site is not None:
+                    await site.start(self.site_asgi)
                 _settle()
-                ready(api.url, site.url)
-                await stopping.wait()
-                await asyncio.gather(api.stop(), site.stop())
+                ready(api.url, site_url)
+                async with logged_functions(self.services.executor.log if config.log_functions else None):
+                    await stopping.wait()
+                await asyncio.gather(*(server.stop() for server in (api, site) if server is not None))
             finally:
                 await self.stop()
 
 
 def serve_backend(config: BackendConfig, ready: Callable[[str, str], None]) -> None:
     """Run a backend in this process until SIGTERM or SIGINT, then stop it cleanly."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    configure_logging(config.log_format)
     _allow_many_sockets()
     loop = _new_event_loop()
     asyncio.set_event_loop(loop)

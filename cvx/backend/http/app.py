@@ -1,4 +1,4 @@
-"""The route table, on one screen, and the two ASGI apps that use it.
+"""The route table, on one screen, and the ASGI apps that use it.
 
 To add an endpoint: write `async def name(call: Call) -> Response` in the file of its kind and add its line here.
 
@@ -24,6 +24,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/instance_version": {"GET": calls.server_version},
     "/instance_name": {"GET": calls.instance_name},
     "/echo": {"POST": calls.echo},
+    "/api/health": {"GET": calls.health},
     "/api/query": {"POST": calls.query, "GET": calls.query_by_url},
     "/api/query_at_ts": {"POST": calls.query_at_ts},
     "/api/query_ts": {"POST": calls.query_ts},
@@ -114,6 +115,33 @@ class SiteApp:
             await serve_http_action(scope, receive, send, self._services)
         elif scope["type"] == "websocket":
             await refuse_unknown_socket(scope, receive, send)
+
+
+class OneOriginApp:
+    """Both on one port: the deployment's own paths, and HTTP actions at all others.
+
+    What either could answer (`/`, the keys under `/.well-known/`) is the app's where its router lists it.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._api, self._site = ApiApp(services), SiteApp(services)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        own = scope["type"] != "http" or self._is_own(scope["method"], scope["path"])
+        await (self._api if own else self._site)(scope, receive, send)
+
+    def _is_own(self, method: str, path: str) -> bool:
+        if path.startswith(("/api/", HTTP_ACTIONS_PREFIX + "/")) or path == HTTP_ACTIONS_PREFIX:
+            return True
+        if path not in ROUTES:
+            return False
+        if path != "/" and not path.startswith("/.well-known/"):
+            return True
+        executor, db = self._services.executor, self._services.db
+        with db.snapshot() as snapshot:
+            routes = executor.registry(snapshot, "").http_routes
+        return routes is None or routes.routed_path(method, path) is None
 
 
 def _find(path: str, method: str) -> Handler:

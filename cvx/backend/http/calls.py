@@ -8,6 +8,7 @@ Source: reference/values-and-sync.md §5, §1.5; cli-and-deploy.md §5.6, §6.
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import unquote
 
@@ -198,6 +199,22 @@ def _format(call: Call, requested: str | None) -> str:
 
 async def root(call: Call) -> Response:
     return PlainTextResponse("This Convex deployment is running. See https://docs.convex.dev/.")
+
+
+async def health(call: Call) -> Response:
+    """GET /api/health: for load balancers and service managers. 200 while commits reach the disk, else 503.
+
+    Answers only after everything that was committed when it came is durable, so a disk that hangs shows.
+    """
+    services = call.services
+    latest = services.db.latest_ts
+    try:
+        await asyncio.wait_for(services.db.durable(latest), services.config.limits.health_s)
+    except asyncio.TimeoutError:
+        body = {"status": "stalled", "reason": "The disk does not confirm writes."}
+        return JsonResponse(encode_body(body), status_code=503)
+    body = {"status": "ok", "instance": services.config.instance_name, "version": _version()}
+    return JsonResponse(encode_body(body), headers={"cache-control": "no-store"})
 
 
 async def server_version(call: Call) -> Response:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cvx.cli.command import command, group
+from cvx.cli.commands.dev import one_of
 from cvx.cli.context import CommandContext
 from cvx.errors import CvxError
 
@@ -43,6 +44,7 @@ SECRET_VARIABLE = "CVX_INSTANCE_SECRET"
     examples=[
         "cvx backend serve --port 3210 --site-port 3211 --data /var/lib/cvx",
         "cvx backend serve --host 0.0.0.0 --port 80 --site-port 81 --data ./data --instance-name shop",
+        "cvx backend serve --data ./data --one-port --log-format json --log-functions",
         "cvx backend serve --data ./data --limit documents_read_max=64_000 --limit read_bytes_max=32MiB",
     ],
 )
@@ -77,17 +79,29 @@ def serve(
             help='The project\'s node_modules, for external packages of "use node" actions.',
         ),
     ] = None,
+    one_port: Annotated[
+        bool, typer.Option("--one-port", help="Serve HTTP actions on --port as well; no site port.")
+    ] = False,
+    log_format: Annotated[
+        str,
+        typer.Option("--log-format", metavar="FORMAT", help="text, or json: one object a line on stderr."),
+    ] = "text",
+    log_functions: Annotated[
+        bool,
+        typer.Option("--log-functions", help="Write every finished call and its console lines to the log."),
+    ] = False,
     limit: LimitOption = None,
 ) -> None:
     """Run the backend in the foreground.
 
-    SIGTERM or Ctrl-C stops it cleanly.
+    SIGTERM or Ctrl-C stops it cleanly. GET /api/health says whether commits reach the disk.
     """
     from cvx.backend.auth import load_instance
     from cvx.backend.backend import serve_backend
     from cvx.backend.config import BackendConfig
     from cvx.backend.limits import limits_with
 
+    one_of("--log-format", log_format, ("text", "json"))
     limits = limits_with(_overrides(context, limit))
     instance = load_instance(data, name=instance_name, secret=os.environ.pop(SECRET_VARIABLE, None))
     config = BackendConfig(
@@ -97,6 +111,9 @@ def serve(
         host=host,
         port=port,
         site_port=site_port,
+        one_port=one_port,
+        log_functions=log_functions,
+        log_format=log_format,  # type: ignore[arg-type]  # one_of has checked it
         redact_logs=redact,
         dev_issuer=dev_issuer,
         node_modules=node_modules,

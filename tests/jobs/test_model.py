@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from cvx.backend.config import Limits
-from cvx.backend.database import Database, Transaction
+from cvx.backend.database import Database, Transaction, Usage
+from cvx.backend.functions.near_limits import near_limits
 from cvx.backend.jobs.scheduled import drop_finished
 from cvx.backend.model import SYSTEM_TABLES, crons, scheduled_jobs
 from cvx.backend.model.crons import Ended, NextRun
@@ -212,6 +213,15 @@ def test_the_limits_of_scheduling(tmp_path: Path) -> None:
             assert await refused(1, far) == "InvalidScheduledFunctionDelay"
 
     with_model(tmp_path, body)
+
+
+def test_a_warning_comes_before_the_limits() -> None:
+    def codes(**used: int) -> list[str | None]:
+        return [line.system_code for line in near_limits(Usage(**used), Limits(), 0.0)]
+
+    assert codes(functions_scheduled=800, scheduled_args_bytes=13 * 1024 * 1024) == []
+    assert codes(functions_scheduled=801) == ["warning:TooManyFunctionsScheduled"]
+    assert codes(scheduled_args_bytes=14 * 1024 * 1024) == ["warning:ScheduledFunctionsArgumentsTooLarge"]
 
 
 def test_two_that_schedule_at_the_same_time_do_not_conflict(tmp_path: Path) -> None:

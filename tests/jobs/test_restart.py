@@ -192,6 +192,10 @@ def test_jobs_and_crons_on_the_command_line(pushed: tuple[BackendProcess, Path])
     assert state(backend, mine)["kind"] == "pending"
 
     until(lambda: runs_of(backend, "heartbeat"))
+    headers = {"Authorization": f"Convex {backend.admin_key}"}
+    logged = httpx.get(f"{backend.url}/api/stream_function_logs?cursor=0", headers=headers).json()["entries"]
+    assert {"Cron", "HttpApi", "Action"} <= {entry["caller"] for entry in logged}
+
     listed = cvx(backend, "crons", "list")
     assert "weekly on Sunday at 03:30 UTC" in listed
     assert "daily at 00:10 UTC" in listed

@@ -18,6 +18,8 @@ def near_limits(usage: Usage, limits: Limits, now_ms: float) -> list[LogLine]:
         and usage.intervals * 5 <= limits.read_intervals_max * 4
         and usage.documents_written * 5 <= limits.documents_written_max * 4
         and usage.bytes_written * 5 <= limits.written_bytes_max * 4
+        and usage.functions_scheduled * 5 <= limits.functions_scheduled_max * 4
+        and usage.scheduled_args_bytes * 5 <= limits.scheduled_args_bytes_max * 4
     ):
         return []
     checks = (
@@ -26,6 +28,18 @@ def near_limits(usage: Usage, limits: Limits, now_ms: float) -> list[LogLine]:
         ("TooManyReads", "index ranges read", usage.intervals, limits.read_intervals_max),
         ("TooManyWrites", "documents written", usage.documents_written, limits.documents_written_max),
         ("TooManyBytesWritten", "bytes written", usage.bytes_written, limits.written_bytes_max),
+        (
+            "TooManyFunctionsScheduled",
+            "functions scheduled",
+            usage.functions_scheduled,
+            limits.functions_scheduled_max,
+        ),
+        (
+            "ScheduledFunctionsArgumentsTooLarge",
+            "bytes of arguments of scheduled functions",
+            usage.scheduled_args_bytes,
+            limits.scheduled_args_bytes_max,
+        ),
     )
     return [
         LogLine(

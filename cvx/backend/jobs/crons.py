@@ -28,7 +28,7 @@ from cvx.backend.jobs.scheduled import LOST_ACTION
 from cvx.backend.jobs.supervisor import Due, DueLoop, Release, retry_delay_s
 from cvx.backend.model import crons
 from cvx.backend.model.crons import Cron, Ended, NextRun
-from cvx.errors import CvxError
+from cvx.errors import DETERMINISTIC_KINDS, CvxError
 
 _log = logging.getLogger("cvx.jobs")
 
@@ -62,7 +62,12 @@ class Crons:
             try:
                 await self._attempt(run)
                 return
+            except ErrandOver:
+                return  # A push changed it.
             except CvxError as error:
+                if error.kind in DETERMINISTIC_KINDS:
+                    await self._end(run, Ended(None, error.message, (), 0.0))
+                    return
                 failures += 1
                 delay_s = retry_delay_s(self._limits, failures, self._limits.cron_retry_s_max)
                 _log.warning("a cron is tried again in %.1f s: %s", delay_s, error)
@@ -82,12 +87,9 @@ class Crons:
 
     async def _run_mutation(self, cron: Cron, run: NextRun) -> None:
         started = time.perf_counter()
-        try:
-            result = await self._executor.mutation(
-                cron.path, cron.args_json, SYSTEM, caller=CALLER, public=False, errand=_CronErrand(self, run)
-            )
-        except ErrandOver:
-            return  # A push changed it.
+        result = await self._executor.mutation(
+            cron.path, cron.args_json, SYSTEM, caller=CALLER, public=False, errand=_CronErrand(self, run)
+        )
         if result.error is not None:
             await self._end(run, _ended(result, started))
 

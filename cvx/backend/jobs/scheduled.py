@@ -13,6 +13,7 @@ Source: reference/runtime-and-database.md §6.3.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
@@ -23,7 +24,7 @@ from cvx.backend.functions import Errand, ErrandOver, FunctionError, FunctionExe
 from cvx.backend.jobs.supervisor import Due, DueLoop, Release, retry_delay_s
 from cvx.backend.model import scheduled_jobs
 from cvx.backend.model.scheduled_jobs import Job, JobRef, Queue
-from cvx.errors import CvxError
+from cvx.errors import DETERMINISTIC_KINDS, CvxError
 from cvx.values import encode
 
 _log = logging.getLogger("cvx.jobs")
@@ -76,30 +77,32 @@ class ScheduledFunctions:
             pass
 
     async def _run(self, job: Job, release: Release) -> None:
-        with self._db.snapshot() as snapshot:
-            function = self._executor.registry(snapshot, job.path.component).find(job.path)
-            tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
-            args = scheduled_jobs.args_of(tx, job.ref)
-        if args is None:
-            return
-        if function is not None and function.kind == "action":
-            await self._run_action(job, encode(args))
-        else:
-            # Also what is no function any more, or a query: the call says what is wrong with it.
-            await self._run_mutation(job, encode(args), release)
-
-    async def _run_mutation(self, job: Job, args_json: bytes, release: Release) -> None:
         try:
-            result = await self._executor.mutation(
-                job.path, args_json, SYSTEM, caller=CALLER, public=False,
-                origin=Origin(scheduled_job=job.ref), errand=JobErrand(job),
-                on_commit=lambda ts: release(),  # The disk is waited for while the next one runs.
-            )  # fmt: skip
+            with self._db.snapshot() as snapshot:
+                function = self._executor.registry(snapshot, job.path.component).find(job.path)
+                tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
+                args = scheduled_jobs.args_of(tx, job.ref)
+            if args is None:
+                return
+            if function is not None and function.kind == "action":
+                await self._run_action(job, encode(args))
+            else:
+                # Also what is no function any more, or a query: the call says what is wrong with it.
+                await self._run_mutation(job, encode(args), release)
         except ErrandOver:
             return  # Canceled.
         except CvxError as error:
-            await self._postpone(job, error)
-            return
+            if error.kind in DETERMINISTIC_KINDS:
+                await self._end(job.ref, FunctionError(error.message))
+            else:
+                await self._postpone(job, error)
+
+    async def _run_mutation(self, job: Job, args_json: bytes, release: Release) -> None:
+        result = await self._executor.mutation(
+            job.path, args_json, SYSTEM, caller=CALLER, public=False,
+            origin=Origin(scheduled_job=job.ref), errand=JobErrand(job),
+            on_commit=lambda ts: release(),  # The disk is waited for while the next one runs.
+        )  # fmt: skip
         if result.error is not None:
             await self._end(job.ref, result.error)
 
@@ -128,7 +131,16 @@ class ScheduledFunctions:
             else:
                 scheduled_jobs.fail(tx, ref, error.message.rstrip("\n"))
 
-        await self._db.run(SYSTEM, body, write_source=CALLER)
+        failures = 0
+        while True:
+            try:
+                await self._db.run(SYSTEM, body, write_source=CALLER)
+                return
+            except CvxError as trouble:  # An action has run, and must not be left as running.
+                failures += 1
+                delay_s = retry_delay_s(self._limits, failures, self._limits.cron_retry_s_max)
+                _log.warning("the end of job %s is noted again in %.1f s: %s", ref.id, delay_s, trouble)
+                await asyncio.sleep(delay_s)
 
     async def _postpone(
         self,

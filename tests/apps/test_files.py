@@ -197,13 +197,13 @@ def test_urls_follow_the_deployments_address(tmp_path: Path) -> None:
             ).raise_for_status()
 
         old = backend.call("query", "probes:url", {"file": id})
-        move("https://files.example.com/")
+        move("https://media.example.com/")
         assert backend.call("query", "probes:url", {"file": id}) == old.replace(
-            backend.url, "https://files.example.com"
+            backend.url, "https://media.example.com"
         )
         new = backend.call("mutation", "photos:generateUploadUrl", {})
-        assert new.startswith("https://files.example.com/api/storage/upload?token=")
-        moved = httpx.post(new.replace("https://files.example.com", backend.url), content=b"y")
+        assert new.startswith("https://media.example.com/api/storage/upload?token=")
+        moved = httpx.post(new.replace("https://media.example.com", backend.url), content=b"y")
         assert moved.status_code == 200, "the token is the deployment's, whatever its address"
         move(None)
         assert backend.call("query", "probes:url", {"file": id}) == old

@@ -131,20 +131,27 @@ def test_jobs_wait_in_the_order_in_which_they_are_due(tmp_path: Path) -> None:
 
 
 def test_a_job_ends_once(tmp_path: Path) -> None:
+    ends: list[tuple[Callable[[Transaction, JobRef], object], dict[str, str]]] = [
+        (scheduled_jobs.succeed, {"kind": "success"}),
+        (lambda tx, ref: scheduled_jobs.fail(tx, ref, "no"), {"kind": "failed", "error": "no"}),
+        (scheduled_jobs.cancel, {"kind": "canceled"}),
+    ]
+
+    async def ends_once(
+        m: Model, end: Callable[[Transaction, JobRef], object], state: dict[str, str]
+    ) -> None:
+        ref = await m.schedule()
+        await m.run(lambda tx: end(tx, ref))
+        assert await m.state(ref) == state
+        assert await m.pending() == []
+        assert await m.run(lambda tx: scheduled_jobs.begin(tx, ref, lasting=True)) is False
+        assert await m.run(lambda tx: scheduled_jobs.cancel(tx, ref)) is False
+        await m.run(lambda tx: scheduled_jobs.fail(tx, ref, "later"))
+        assert await m.state(ref) == state
+
     async def body(m: Model) -> None:
-        for end, state in (
-            (lambda tx, ref: scheduled_jobs.succeed(tx, ref), {"kind": "success"}),
-            (lambda tx, ref: scheduled_jobs.fail(tx, ref, "no"), {"kind": "failed", "error": "no"}),
-            (lambda tx, ref: scheduled_jobs.cancel(tx, ref), {"kind": "canceled"}),
-        ):
-            ref = await m.schedule()
-            await m.run(lambda tx, end=end, ref=ref: end(tx, ref))
-            assert await m.state(ref) == state
-            assert await m.pending() == []
-            assert await m.run(lambda tx, ref=ref: scheduled_jobs.begin(tx, ref, lasting=True)) is False
-            assert await m.run(lambda tx, ref=ref: scheduled_jobs.cancel(tx, ref)) is False
-            await m.run(lambda tx, ref=ref: scheduled_jobs.fail(tx, ref, "later"))
-            assert await m.state(ref) == state
+        for end, state in ends:
+            await ends_once(m, end, state)
 
     with_model(tmp_path, body)
 
@@ -219,7 +226,7 @@ def test_a_warning_comes_before_the_limits() -> None:
     def codes(**used: int) -> list[str | None]:
         return [line.system_code for line in near_limits(Usage(**used), Limits(), 0.0)]
 
-    assert codes(functions_scheduled=800, scheduled_args_bytes=13 * 1024 * 1024) == []
+    assert codes(functions_scheduled=800, scheduled_args_bytes=12 * 1024 * 1024) == []
     assert codes(functions_scheduled=801) == ["warning:TooManyFunctionsScheduled"]
     assert codes(scheduled_args_bytes=14 * 1024 * 1024) == ["warning:ScheduledFunctionsArgumentsTooLarge"]
 
@@ -278,8 +285,8 @@ def test_a_push_adds_keeps_changes_and_removes(tmp_path: Path) -> None:
         diff = await m.crons(b=DailySchedule(hour=6, minute=30))
         assert (diff.added, diff.updated, diff.deleted) == ([], ["b"], ["a", "d"])
         assert (await m.next("b")).ts == START + (6 * 3600 + 1800) * NS
-        for table in ("_cron_jobs", "_cron_next_run"):
-            assert len(await m.run(lambda tx, table=table: tx.all(table, privileged=True))) == 1
+        assert len(await m.run(lambda tx: tx.all("_cron_jobs", privileged=True))) == 1
+        assert len(await m.run(lambda tx: tx.all("_cron_next_run", privileged=True))) == 1
 
     with_model(tmp_path, body)
 

@@ -17,6 +17,7 @@ from cvx.backend.auth.identity import (
     System,
     User,
     identity_type,
+    token_of,
     user_from_attributes,
     user_of,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "parse_authorization",
     "provider_of",
     "read_only_key",
+    "token_of",
     "user_from_attributes",
     "user_of",
 ]

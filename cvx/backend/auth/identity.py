@@ -50,6 +50,8 @@ class User:
     """`json` with sorted keys and without volatile claims: the identity proper."""
     expires_at: float | None = None
     """Unix seconds after which the token must be checked again; None when an admin vouches."""
+    token: str | None = field(default=None, compare=False, repr=False)
+    """The token itself, as the caller sent it."""
 
     @property
     def is_admin(self) -> bool:
@@ -93,7 +95,9 @@ ANONYMOUS = Anonymous()
 SYSTEM = System()
 
 
-def user_from_attributes(attributes: dict[str, Any], *, expires_at: float | None = None) -> User:
+def user_from_attributes(
+    attributes: dict[str, Any], *, expires_at: float | None = None, token: str | None = None
+) -> User:
     """A user from identity attributes: `tokenIdentifier`, or `issuer` and `subject` from which it is made.
 
     Raises CvxError `HeaderParseFailure` (400) when neither is there: such a user would be nobody.
@@ -115,7 +119,7 @@ def user_from_attributes(attributes: dict[str, Any], *, expires_at: float | None
         filled.setdefault("subject", made_subject)
     present = {name: value for name, value in filled.items() if value is not None}
     key = _encoder.encode({name: value for name, value in present.items() if name not in VOLATILE_CLAIMS})
-    return User(json=_encoder.encode(present), key=key, expires_at=expires_at)
+    return User(json=_encoder.encode(present), key=key, expires_at=expires_at, token=token)
 
 
 def user_of(identity: Identity) -> User | None:
@@ -130,6 +134,11 @@ def user_of(identity: Identity) -> User | None:
     if type(identity) is Anonymous and identity.error is not None:
         raise identity.error
     return None
+
+
+def token_of(identity: Identity) -> str | None:
+    """The token that the caller signed in with; None for nobody, and for admins."""
+    return identity.token if type(identity) is User else None
 
 
 def identity_type(identity: Identity) -> str:

@@ -142,7 +142,7 @@ def check_claims(claims: dict[str, Any], provider: Provider, now_s: float, leewa
 def _user(token: UncheckedToken, provider: Provider, expires_at: float) -> User:
     try:
         make = oidc_attributes if provider.maps_standard_claims else custom_attributes
-        return user_from_attributes(make(token.claims), expires_at=expires_at)
+        return user_from_attributes(make(token.claims), expires_at=expires_at, token=token.text)
     except ClaimTypeError as error:
         raise _unreadable(str(error)) from None
 

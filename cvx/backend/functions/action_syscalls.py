@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
-from cvx.backend.auth import Anonymous, user_of
+from cvx.backend.auth import Anonymous, token_of, user_of
 from cvx.backend.database import Transaction
 from cvx.backend.functions import action_storage, scheduling, storage_syscalls, vector_syscalls
 from cvx.backend.functions.addresses import AddressArgs, resolve
@@ -355,7 +355,7 @@ async def request_metadata(host: RunningAction, raw: bytes) -> SyscallResult:
             "userAgent": request.user_agent,
             "requestId": request.request_id,
             "scheduledFunctionId": None if job is None else job.id,
-            "authToken": None,
+            "authToken": token_of(host.identity),
         }
     )
 

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from cvx.backend.auth import user_of
+from cvx.backend.auth import token_of, user_of
 from cvx.backend.database import QueryStream
 from cvx.backend.functions import storage_syscalls
 from cvx.backend.functions.calls import Call, NestedLines
@@ -320,7 +320,7 @@ class FunctionHost:
                 "userAgent": request.user_agent,
                 "requestId": request.request_id,
                 "scheduledFunctionId": None if job is None else job.id,
-                "authToken": None,
+                "authToken": token_of(self.call.identity),
             }
         )
 

@@ -1,12 +1,12 @@
 // People sign in at a real OpenID Connect provider, and with tokens of the app's own; the official clients carry them.
 
-import { importJWK, createRemoteJWKSet, jwtVerify, SignJWT } from "jose";
+import { createServer } from "node:http";
+import { createRemoteJWKSet, exportJWK, generateKeyPair, importJWK, jwtVerify, SignJWT } from "jose";
 import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi as api } from "convex/server";
 import { adminKey, assert, check, finish, rejection, sleep, until, url, watch } from "./harness.mjs";
 import { signIn, startProvider } from "./provider.mjs";
 
-const provider = await startProvider({ port: Number(process.env.OIDC_PORT) });
 const ownKey = await importJWK(JSON.parse(process.env.OWN_PRIVATE_KEY), "ES256");
 const now = () => Math.floor(Date.now() / 1000);
 
@@ -17,6 +17,33 @@ const own = (claims = {}, seconds = 3600) => {
 const as = (token) => new ConvexHttpClient(url, { auth: token, logger: false });
 const live = () => new ConvexClient(url, { logger: false });
 
+await check("a provider that is away for a moment signs nobody out", async () => {
+  const { publicKey, privateKey } = await generateKeyPair("RS256", { extractable: true });
+  const issuer = `http://127.0.0.1:${process.env.OIDC_PORT}`;
+  let asked = 0;
+  const failing = createServer((request, response) => {
+    asked += 1;
+    response.statusCode = asked > 2 ? 200 : 503;
+    response.setHeader("cache-control", "max-age=1");
+    const isDiscovery = request.url.endsWith("configuration");
+    exportJWK(publicKey).then((key) => response.end(JSON.stringify(isDiscovery ? { issuer, jwks_uri: `${issuer}/away` } : { keys: [key] })));
+  }).listen(Number(process.env.OIDC_PORT), "127.0.0.1");
+  const unsigned = new SignJWT({ sub: "patient", aud: "app", iss: issuer, iat: now(), exp: now() + 3600 });
+  const token = await unsigned.setProtectedHeader({ alg: "RS256" }).sign(privateKey);
+  const client = live();
+  const states = [];
+  client.setAuth(async () => token, (signedIn) => states.push(signedIn));
+  const seen = watch(client, api.users.identity);
+  await until(() => seen.value?.subject === "patient", "signed in at last", 20_000);
+  assert.deepEqual(states, [true]);
+  assert.ok(asked >= 4);
+  await client.close();
+  failing.closeAllConnections();
+  await new Promise((resolve) => failing.close(resolve));
+  await sleep(1_100); // So long what it said is kept.
+});
+
+const provider = await startProvider({ port: Number(process.env.OIDC_PORT) });
 const ann = await signIn(provider.issuer, "ann");
 const bob = await signIn(provider.issuer, "bob");
 
@@ -81,6 +108,9 @@ await check("actions, and what they run, have their caller's identity", async ()
   assert.deepEqual(await as(ann.idToken).action(api.everywhere.fromAction), ann3);
   assert.deepEqual(await as(ann.idToken).action(api.everywhere.fromNestedAction), ann3);
   assert.deepEqual(Object.values(await as(undefined).action(api.everywhere.fromAction)).filter(Boolean), []);
+  for (const run of [(client) => client.mutation(api.everywhere.token), (client) => client.action(api.everywhere.tokenInAction)]) {
+    assert.deepEqual([await run(as(ann.idToken)), await run(as(undefined))], [ann.idToken, null]);
+  }
   const client = live();
   client.setAuth(async () => bob.idToken);
   assert.equal((await client.action(api.everywhere.fromAction, {})).mutation, "bob");

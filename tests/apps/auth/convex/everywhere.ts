@@ -24,6 +24,17 @@ export const fromAction = action({
   }),
 });
 
+/** The token itself, for a service that wants to see it. */
+export const token = mutation({
+  args: {},
+  handler: async (ctx) => (await ctx.meta.getRequestMetadata()).authToken,
+});
+
+export const tokenInAction = action({
+  args: {},
+  handler: async (ctx) => (await ctx.meta.getRequestMetadata()).authToken,
+});
+
 /** An action that runs another. */
 export const fromNestedAction = action({
   args: {},

@@ -164,14 +164,15 @@ class Backend:
             site = None if config.one_port else HttpServer(config.host, config.site_port, config.limits)
             if site is not None:
                 stack.push_async_callback(site.stop)
-            site_url = api.url if site is None else site.url
-            await self.start(api.url, site_url)
+            url = config.origin or api.url
+            site_url = config.site_origin or (url if site is None else site.url)
+            await self.start(url, site_url)
             try:
                 await api.start(OneOriginApp(self.services) if site is None else self.asgi)
                 if site is not None:
                     await site.start(self.site_asgi)
                 _settle()
-                ready(api.url, site_url)
+                ready(url, site_url)
                 async with logged_functions(self.services.executor.log if config.log_functions else None):
                     await stopping.wait()
                 await asyncio.gather(*(server.stop() for server in (api, site) if server is not None))

@@ -287,6 +287,8 @@ class BackendConfig:
     host: str = "127.0.0.1"
     port: int = 3210
     site_port: int = 3211
+    origin: str | None = None  # What clients call the API's address, where a proxy stands before it.
+    site_origin: str | None = None  # Likewise of HTTP actions.
     one_port: bool = False  # HTTP actions on `port`, too; `site_port` is not used.
     log_functions: bool = False  # Every finished call goes to the server's log.
     log_format: Literal["text", "json"] = "text"

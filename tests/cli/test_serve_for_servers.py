@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.backend_process import BackendProcess, pushed_app
+from tests.cli.command_line import cvx
 
 HTTP_TS = """\
 import { httpRouter } from "convex/server";
@@ -90,8 +91,25 @@ def test_one_port_health_and_log(tmp_path: Path, app: Path) -> None:
     assert added["time"].endswith("Z") and added["requestId"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["--log-format", "xml"], ["--origin", "api.example.com"], ["--site-origin", "https://a.example/path"]],
+)
+def test_usage(tmp_path: Path, words: list[str]) -> None:
+    done = cvx("backend", "serve", "--data", "data", *words, cwd=tmp_path)
+    assert done.code == 2 and words[0] in done.err
+
+
 @pytest.mark.deno
-def test_text_log_and_usage(tmp_path: Path) -> None:
+def test_behind_a_proxy(tmp_path: Path) -> None:
     backend = BackendProcess(tmp_path / "data")
-    with pytest.raises(AssertionError, match="--log-format"):
-        backend.start("--log-format", "xml")
+    backend.start("--origin", "https://api.example.com/", "--one-port")
+    try:
+        headers = {"authorization": f"Convex {backend.admin_key}"}
+        urls = httpx.get(f"{backend.url}/api/v1/get_canonical_urls", headers=headers).json()
+        assert urls == {
+            "convexCloudUrl": "https://api.example.com",
+            "convexSiteUrl": "https://api.example.com",
+        }
+    finally:
+        backend.stop()

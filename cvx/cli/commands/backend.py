@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -79,6 +80,14 @@ def serve(
             help='The project\'s node_modules, for external packages of "use node" actions.',
         ),
     ] = None,
+    origin: Annotated[
+        str | None,
+        typer.Option("--origin", metavar="URL", help="The API's public address, behind a proxy."),
+    ] = None,
+    site_origin: Annotated[
+        str | None,
+        typer.Option("--site-origin", metavar="URL", help="The public address of HTTP actions, likewise."),
+    ] = None,
     one_port: Annotated[
         bool, typer.Option("--one-port", help="Serve HTTP actions on --port as well; no site port.")
     ] = False,
@@ -111,6 +120,8 @@ def serve(
         host=host,
         port=port,
         site_port=site_port,
+        origin=_origin("--origin", origin),
+        site_origin=_origin("--site-origin", site_origin),
         one_port=one_port,
         log_functions=log_functions,
         log_format=log_format,  # type: ignore[arg-type]  # one_of has checked it
@@ -127,6 +138,25 @@ def serve(
             output.item({"event": "ready", "url": url, "siteUrl": site_url, "instance": instance.name})
 
     serve_backend(config, ready)
+
+
+def _origin(option: str, url: str | None) -> str | None:
+    """A URL without its last slash. Raises `UsageError` for what is none."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.netloc
+        or parts.path not in ("", "/")
+        or parts.query
+    ):
+        raise CvxError(
+            "UsageError",
+            f"{option} {url!r} is not an origin.",
+            hint=f"Pass scheme and host alone: {option} https://api.example.com",
+        )
+    return url.rstrip("/")
 
 
 @command(

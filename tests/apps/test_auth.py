@@ -8,16 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from convex import ConvexClient
+from convex.http_client import ConvexHttpClient
 from joserfc.jwk import ECKey
 
 from tests.apps.driving import HERE, drive, pushed
 from tests.apps.guides import blocks_missing
 from tests.backend_process import BackendProcess, free_port
 from tests.cli.command_line import cvx
-from tests.node_env import npm_project
+from tests.node_env import node_run, npm_project
 
 pytestmark = [pytest.mark.deno, pytest.mark.node]
 
@@ -79,6 +82,41 @@ def auth_app(folder: Path, *extra: str) -> Iterator[AuthApp]:
         yield AuthApp(backend, pushed(backend, HERE / "auth", folder / "app", PACKAGES), private)
     finally:
         backend.stop()
+
+
+def dev_token(backend: BackendProcess, subject: str, **claims: Any) -> str:
+    answer = httpx.post(
+        f"{backend.url}/api/dev_issuer/token",
+        json={"subject": subject, "claims": claims},
+        headers={"Authorization": f"Convex {backend.admin_key}"},
+        timeout=30,
+    )
+    token: str = answer.json()["token"]
+    return token
+
+
+def test_other_clients_sign_in(tmp_path: Path) -> None:
+    """The PyPI client and older npm releases, with tokens of the development issuer."""
+    with auth_app(tmp_path, "--dev-issuer") as app:
+        url, token = app.backend.url, dev_token(app.backend, "ann", name="Ann")
+        for version in ("1.28.0", "1.36.1"):
+            project = npm_project(f"convex-{version}", {"convex": version})
+            second = dev_token(app.backend, "ann", name="Ann", jti=version)
+            assert node_run(HERE / "auth" / "older.mjs", project, url, token, second) == "ok\n"
+
+        http = ConvexHttpClient(url)
+        http.set_auth(token)
+        assert http.query("users:identity")["name"] == "Ann"
+        http.clear_auth()
+        assert http.query("users:identity") is None
+        live = ConvexClient(url)
+        live.set_auth(token)
+        assert live.query("users:identity")["subject"] == "ann"
+        live.mutation("users:store")
+        live.mutation("notes:add", {"text": "from Python"})
+        assert next(iter(live.subscribe("notes:mine"))) == ["from Python"]
+        live.clear_auth()
+        assert live.query("users:identity") is None
 
 
 def test_people_sign_in(tmp_path: Path) -> None:

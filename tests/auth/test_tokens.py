@@ -11,8 +11,20 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from cvx.backend.auth import DevIssuer, Provider, TokenSigner, User, UserTokenChecks, provider_of
+from cvx.backend.auth import (
+    DevIssuer,
+    Provider,
+    TokenSigner,
+    User,
+    UserTokenChecks,
+    provider_of,
+    user_from_attributes,
+)
+from cvx.backend.auth.claims import ClaimTypeError, custom_attributes, oidc_attributes
+from cvx.backend.auth.tokens import check_claims, read_token
 from cvx.backend.config import Limits
 from cvx.errors import CvxError
 from tests.auth.issuer import Answer, Issuer, new_key, signed, signed_with_secret
@@ -591,3 +603,45 @@ def test_the_same_secret_has_the_same_key() -> None:
 def _unsigned(header: dict[str, Any], claims: dict[str, Any]) -> str:
     parts = [json.dumps(part).encode() for part in (header, claims)]
     return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts) + "."
+
+
+@given(st.text() | st.binary().map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
+@example("..")
+def test_any_text_is_refused_with_the_same_code(text: str) -> None:
+    with pytest.raises(CvxError) as caught:
+        read_token(text, 1000)
+    assert caught.value.code == "InvalidAuthHeader"
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["alg", "kid", "crit", "typ"]), st.none() | st.integers() | st.text(), max_size=4
+    ),
+    st.dictionaries(
+        st.sampled_from(["iss", "sub", "aud", "exp", "nbf", "email", "updated_at", "address", "mine"]),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        ),
+    ),
+    st.booleans(),
+)
+@example({}, {"exp": 10**400}, True)
+@example({}, {"nbf": -(10**400)}, True)
+@example({}, {"mine": 10**400}, True)
+@example({}, {"mine": [2**64]}, True)
+@example({}, {"iat": 1e308}, True)
+def test_any_claims_are_a_token_or_refused(
+    header: dict[str, Any], claims: dict[str, Any], has_subject: bool
+) -> None:
+    """Reading and mapping claims of any shape ends in an identity or in a documented refusal."""
+    try:
+        known = {"iss": "https://x.test", "sub": "ann"} if has_subject else {}
+        token = read_token(_unsigned({"alg": "RS256", **header}, {**claims, **known}) + "AA", 100_000)
+        check_claims({"exp": 9e9, **token.claims}, Provider("", None, frozenset(), False), 1e9, 5.0)
+        for make in (oidc_attributes, custom_attributes):
+            assert user_from_attributes(make(token.claims)).json.startswith(b"{")
+    except CvxError as error:
+        assert error.code in ("InvalidAuthHeader", "Unauthenticated")
+    except ClaimTypeError as error:
+        assert "claim" in str(error)

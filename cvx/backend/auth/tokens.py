@@ -33,6 +33,7 @@ from cvx.backend.auth.providers import Provider, select_provider
 from cvx.backend.config import Limits
 from cvx.errors import CvxError
 
+_SECONDS_MAX = 1e15  # Beyond it nobody counts time.
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
 
@@ -115,13 +116,18 @@ def read_token(text: str, bytes_max: int) -> UncheckedToken:
             raise _unreadable(f"it has no claim '{name}'")
     for name in ("exp", "nbf", "iat"):
         value = claims.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise _unreadable(f"its claim '{name}' is not a number")
+        if value is not None and not _is_time(value):
+            raise _unreadable(f"its claim '{name}' is not a number of seconds")
     audience = claims.get("aud")
     listed = audience if isinstance(audience, list) else [] if audience is None else [audience]
     if not all(isinstance(item, str) for item in listed):
         raise _unreadable("its claim 'aud' is neither a text nor a list of texts")
     return UncheckedToken(text, algorithm, kid, claims, claims["iss"], tuple(listed))
+
+
+def _is_time(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) < _SECONDS_MAX
 
 
 def check_claims(claims: dict[str, Any], provider: Provider, now_s: float, leeway_s: float) -> float:

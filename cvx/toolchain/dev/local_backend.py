@@ -254,6 +254,10 @@ def _with_ports(project: Project, state: LocalState, reporter: Reporter, wanted:
     others = _ports_of_others(project, state)
     if config is None:
         preferred = _port_in_env_local(project)
+        if (
+            preferred in others
+        ):  # The file names another deployment of this project, which need not run just now.
+            preferred = None
         if preferred is not None and is_free(preferred) and is_free(preferred + 1):
             pair = (preferred, preferred + 1)
         else:

@@ -15,10 +15,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import scheduled_jobs
 from harness import (
     CVX,
@@ -132,6 +134,32 @@ def bench_queries(quick: bool) -> Iterator[Row]:
                 "",
                 "",
                 target,
+            )
+
+
+@bench
+def bench_http_actions(quick: bool) -> Iterator[Row]:
+    seconds = 2 if quick else 6
+    with backend() as server:
+        server.push(app())
+        seed_accounts(server, 1_000)
+        for name, request in (
+            ("HTTP action that answers at once", "pong"),
+            ("HTTP action that reads its body and runs a one-read query", "http-query"),
+        ):
+            single = load(
+                mode="http", request=request, url=server.url, clients=1, seconds=seconds, accounts=1_000
+            )
+            many = load(
+                mode="http", request=request, url=server.url, clients=16, seconds=seconds, accounts=1_000
+            )
+            yield Row(
+                name,
+                f"p50 {single['p50']:.2f} ms (1 client), {many['perSecond']:,.0f}/s (16 clients), "
+                f"{single['failures'] + many['failures']} failures",
+                "",
+                "",
+                "p50 ≤ 5 ms",
             )
 
 
@@ -267,6 +295,55 @@ def bench_collect(quick: bool) -> Iterator[Row]:
             f"fresh rows {fresh['p50']:.1f} ms",
             f"{old['p50'] / fresh['p50']:.2f}×",
             "≤ 1.10×",
+        )
+
+
+@bench
+def bench_action(quick: bool) -> Iterator[Row]:
+    calls = 100 if quick else 500
+    with backend() as server:
+        server.push(app())
+        server.call("mutation", "bench:write", {"n": 0})
+        before = server.rss_mb()
+
+        client = httpx.Client(base_url=server.url)  # One connection: what is measured is the call.
+
+        def timed(kind: str, path: str, args: dict[str, Any]) -> float:
+            started = time.perf_counter()
+            answer = client.post(f"/api/{kind}", json={"path": path, "args": args, "format": "json"})
+            assert answer.json()["status"] == "success", answer.text
+            return (time.perf_counter() - started) * 1000
+
+        cold = timed("action", "bench:act", {"n": 0})
+        mutation = sorted(timed("mutation", "bench:write", {"n": n}) for n in range(calls))
+        for figure, path in (
+            ("action that returns its argument", "bench:act"),
+            ("action that calls one mutation", "bench:actAndWrite"),
+        ):
+            own = sorted(timed("action", path, {"n": n}) for n in range(calls))
+            yield Row(
+                f"{figure}, HTTP",
+                f"p50 {percentile(own, 0.5):.2f} ms, p95 {percentile(own, 0.95):.2f} ms",
+                f"a mutation with one insert: p50 {percentile(mutation, 0.5):.2f} ms",
+                f"{percentile(own, 0.5) / percentile(mutation, 0.5):.2f}×",
+                "",
+            )
+        yield Row(
+            "the first action of a backend",
+            f"{cold:.0f} ms, {server.rss_mb() - before:.0f} MB more",
+            "",
+            "",
+            "",
+        )
+        started = time.perf_counter()
+        with ThreadPoolExecutor(200) as threads:
+            list(threads.map(lambda _: server.call("action", "bench:sleep", {"ms": 1000}), range(200)))
+        yield Row(
+            "200 actions that sleep 1 s at once",
+            f"{time.perf_counter() - started:.1f} s, {server.rss_mb() - before:.0f} MB more",
+            "64 run at a time",
+            "",
+            "",
         )
 
 

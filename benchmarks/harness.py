@@ -59,7 +59,7 @@ def app(modules: int = 0) -> Path:
         subprocess.run(
             [deno(), "install", "--no-lock", "-q"], cwd=folder, check=True, env=os.environ | {"NO_COLOR": "1"}
         )
-    for name in ("schema.ts", "bench.ts", "stats.ts"):
+    for name in ("schema.ts", "bench.ts", "stats.ts", "http.ts"):
         shutil.copy(HERE / "app" / "convex" / name, folder / "convex" / name)
     for number in range(modules):
         (folder / "convex" / f"extra{number}.ts").write_text(

@@ -62,8 +62,9 @@ class HttpConnection {
       const end = text.indexOf("\r\n\r\n");
       if (end < 0) continue;
       const length = /content-length: (\d+)/i.exec(text);
-      if (length === null) throw new Error("no content-length: " + text);
-      if (filled < end + 4 + Number(length[1])) continue;
+      if (length !== null) {
+        if (filled < end + 4 + Number(length[1])) continue;
+      } else if (decoder.decode(this.buffer.subarray(filled - 5, filled)) !== "0\r\n\r\n") continue; // Chunks.
       const status = Number(text.slice(9, 12));
       const payload = decoder.decode(this.buffer.subarray(end + 4, filled));
       if (status !== 200) throw new Error(`${status} ${payload}`);
@@ -170,6 +171,8 @@ async function http() {
     "cached-query": () => ["/api/query", callBody("bench:one", { n: 7 })],
     "collect": () => ["/api/query", callBody("bench:list", { group: config.group, salt: salt++ })],
     "transfer": () => ["/api/mutation", callBody("bench:transfer", { from: pick(), to: pick(), amount: 1 })],
+    "pong": () => ["/http/pong", "{}"],
+    "http-query": () => ["/http/one", JSON.stringify({ n: pick(), salt: salt++ })],
     "raw-transfer": () => ["/transfer", JSON.stringify({ from: pick(), to: pick(), amount: 1 })],
   };
   const make = request[config.request];

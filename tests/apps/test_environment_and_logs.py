@@ -95,7 +95,9 @@ def test_logs(tmp_path: Path) -> None:
             follows.wait_for("[CONVEX M(orders:chatter)] [LOG] 'xxx'", times=2)
 
 
-@pytest.mark.parametrize(("guide", "app"), [("environment", "environment"), ("logs", "logs")])
+@pytest.mark.parametrize(
+    ("guide", "app"), [("environment", "environment"), ("logs", "logs"), ("http-actions", "stripe_webhook")]
+)
 def test_the_guide_shows_what_the_app_does(guide: str, app: str) -> None:
     assert blocks_missing(guide, HERE / app) == []
 

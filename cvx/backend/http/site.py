@@ -286,7 +286,7 @@ def absolute_url(scope: Scope, mount: str = "") -> str:
         name, port = scope.get("server") or ("localhost", None)
         host = name if port is None else f"{name}:{port}"
     raw: bytes = scope["raw_path"].partition(b"?")[0].removeprefix(mount.encode())
-    path = "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in raw)
+    path = raw.decode("latin-1")
     query = scope["query_string"].decode("latin-1")
     scheme = protocol if protocol in ("http", "https") else "http"
     return f"{scheme}://{host}/{path.removeprefix('/')}" + (f"?{query}" if query else "")

@@ -111,6 +111,16 @@ http.route({
   }),
 });
 
+// It answers after a while and never looks at what it was sent.
+http.route({
+  path: "/unread",
+  method: "POST",
+  handler: httpAction(async () => {
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    return new Response("unread");
+  }),
+});
+
 http.route({
   path: "/large",
   method: "GET",

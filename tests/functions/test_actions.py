@@ -231,6 +231,21 @@ def test_cancelling_ends_an_action(tmp_path: Path, app: App) -> None:
     run(tmp_path, app, body)
 
 
+def test_a_client_that_goes_does_not_end_its_action(tmp_path: Path, app: App) -> None:
+    async def body(d: Deployment) -> None:
+        call = d.executor.action("doing:slowly", b'{"name":"x"}', ANONYMOUS, caller="HttpApi")
+        running = asyncio.ensure_future(call)
+        while await d.query("doing:notes") != ["x"]:
+            await asyncio.sleep(0.02)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        while await d.query("doing:notes") != ["x", "x"]:
+            await asyncio.sleep(0.02)
+
+    run(tmp_path, app, body)
+
+
 def test_redacted_errors_keep_their_texts_from_clients(tmp_path: Path, app: App) -> None:
     async def body(d: Deployment) -> None:
         failed = await d.act("doing:throwing", {"data": False}, identity=ANONYMOUS)

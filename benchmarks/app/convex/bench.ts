@@ -1,5 +1,5 @@
 import { internal } from "./_generated/api";
-import { internalMutation, mutation, query } from "./_generated/server";
+import { action, internalMutation, mutation, query } from "./_generated/server";
 import { v } from "convex/values";
 
 export const seedAccounts = mutation({
@@ -75,3 +75,16 @@ export const schedule = mutation({
     for (let n = from; n < from + count; n++) await ctx.scheduler.runAt(at, internal.bench.job, { n });
   },
 });
+
+/** The smallest action, and the smallest mutation. */
+export const act = action({ args: { n: v.number() }, handler: async (_ctx, { n }) => n });
+export const write = mutation({ args: { n: v.number() }, handler: async (ctx, { n }) => void (await ctx.db.insert("items", { group: -1, value: n, text: "" })) });
+
+/** An action that calls one mutation. */
+export const actAndWrite = action({
+  args: { n: v.number() },
+  handler: async (ctx, { n }) => void (await ctx.runMutation(internal.bench.writeInside, { n })),
+});
+export const writeInside = internalMutation({ args: { n: v.number() }, handler: async (ctx, { n }) => void (await ctx.db.insert("items", { group: -1, value: n, text: "" })) });
+
+export const sleep = action({ args: { ms: v.number() }, handler: async (_ctx, { ms }) => void (await new Promise((resolve) => setTimeout(resolve, ms))) });

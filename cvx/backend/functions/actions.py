@@ -8,6 +8,7 @@ Source: reference/runtime-and-database.md §1.4, §1.8, §1.10, §3.7, §11, §1
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ from cvx.errors import CvxError
 from cvx.values import FunctionPath
 
 _LOGGED_PATH_CHARS_MAX = 200
+_OUTLIVED = frozenset({"SyncWorker", "HttpApi"})
+"""Callers whose connection may end before the action does, which then goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,31 @@ class ActionCalls:
         self._limits: Limits = execution.services.limits
         self._caller = caller
         self._runners = runners
+        self._under_way: set[asyncio.Task[ActionResult]] = set()
 
     async def action(self, request: ActionRequest, *, internal_allowed: bool) -> ActionResult:
-        """Run an action to its end. What is wrong with the call is its result."""
+        """Run an action to its end, which does not depend on whether a client stays (`_OUTLIVED`). What is wrong with
+        the call is its result."""
+        if request.caller not in _OUTLIVED:
+            return await self._action(request, internal_allowed)
+        task = asyncio.get_running_loop().create_task(self._action(request, internal_allowed))
+        self._under_way.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[ActionResult]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # Whoever asked may be gone; the log has it.
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        for task in self._under_way:
+            task.cancel()
+
+    async def _action(
+        self, request: ActionRequest, internal_allowed: Callable[[LoadedFunction | None], bool]
+    ) -> ActionResult:
         run = _Run(self._execution, request, "action", request.path.udf_path)
         try:
             prepared = await self._prepare(request, internal_allowed)

@@ -101,6 +101,7 @@ class FunctionExecutor:
 
     def close(self) -> None:
         self._expiry.cancel()
+        self._actions.close()
         self._environment.close()
         for code in self._code.values():
             code.close()
@@ -204,7 +205,7 @@ class FunctionExecutor:
         origin: Origin = UNKNOWN_ORIGIN,
         parent_execution_id: str | None = None,
     ) -> ActionResult:
-        """Run an action, once. Cancelling whoever awaits this cancels it.
+        """Run an action, once. Cancelling whoever awaits this cancels it, unless the `caller` is a client's connection.
 
         Raises CvxError for trouble of the system, among it `TooManyConcurrentRequests`, when it has not begun.
         """

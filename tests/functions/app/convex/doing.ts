@@ -189,3 +189,12 @@ export const later = action({
     return typeof id;
   },
 });
+
+export const slowly = action({
+  args: { name: v.string() },
+  handler: async (ctx, { name }) => {
+    await ctx.runMutation("doing:note" as any, { name });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await ctx.runMutation("doing:note" as any, { name });
+  },
+});

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +15,9 @@ import pytest
 from tests.apps.driving import HERE, drive, pushed
 from tests.apps.guides import blocks_missing
 from tests.apps.test_auth import PACKAGES, AuthApp, set_variables
-from tests.backend_process import BackendProcess, free_port
-from tests.cli.command_line import cvx
+from tests.backend_process import BackendProcess, free_port, pushed_app
+from tests.cli.command_line import cvx, environment
+from tests.node_env import node, npm_project
 
 pytestmark = [pytest.mark.deno, pytest.mark.node]
 
@@ -40,13 +43,13 @@ def convex_auth_app(folder: Path, site_url: str, token_s: int) -> Iterator[AuthA
         assert set_variables(backend, variables).status_code == 200
         app = pushed(backend, HERE / "convex_auth", folder / "app", PACKAGES)
         shutil.copy(HERE / "auth" / "provider.mjs", app / "provider.mjs")
-        environment = {
+        told = {
             "CONVEX_SITE": f"http://127.0.0.1:{backend.site_port}",
             "OIDC_PORT": str(oidc),
             "OIDC_SECRET": "a secret between the two",
             "MAIL_PORT": str(mail),
         }
-        yield AuthApp(backend, app, environment)
+        yield AuthApp(backend, app, told)
     finally:
         backend.stop()
 
@@ -101,6 +104,44 @@ def test_a_public_address_that_the_backend_cannot_reach(tmp_path: Path) -> None:
         backend.start()
         assert who(backend, sign_up(backend, "new@example.com")) == "new@example.com"
         assert who(backend, first) == "NoAuthProvider"
+
+
+@pytest.mark.slow
+def test_the_packages_own_setup(tmp_path: Path) -> None:
+    """`npx @convex-dev/auth` sets up an app on our backend; what it makes can be pushed, and ours agrees with it."""
+    backend, app = BackendProcess(tmp_path / "data"), tmp_path / "app"
+    (app / "convex").mkdir(parents=True)
+    (app / "node_modules").symlink_to(npm_project("apps", PACKAGES) / "node_modules")
+    package = {
+        "name": "app",
+        "dependencies": {name: PACKAGES[name] for name in ("convex", "@convex-dev/auth")},
+    }
+    package["devDependencies"] = {"typescript": PACKAGES["typescript"]}  # type: ignore[assignment]
+    (app / "package.json").write_text(json.dumps(package))
+    backend.start()
+    try:
+        target = ("--url", backend.url, "--admin-key", backend.admin_key)
+        done = subprocess.run(
+            [
+                node(), "node_modules/@convex-dev/auth/dist/bin.cjs", *target,
+                "--web-server-url", "http://localhost:5173", "--skip-git-check",
+            ],
+            cwd=app,
+            env=environment(CI="1", HOME=str(tmp_path)),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        kept = cvx("auth", "setup", *target, "--json", cwd=app).envelope()["data"]
+        assert kept == {"set": [], "kept": ["JWT_PRIVATE_KEY", "JWKS", "SITE_URL"], "missingFiles": []}
+        pushed_app(backend, app, app_copy := tmp_path / "copy", PACKAGES)
+        assert (app_copy / "convex" / "auth.config.ts").exists()
+        keys = httpx.get(f"http://127.0.0.1:{backend.site_port}/.well-known/jwks.json").json()
+        assert keys["keys"][0]["use"] == "sig"
+    finally:
+        backend.stop()
 
 
 def test_the_guide_shows_what_the_app_does() -> None:

@@ -26,7 +26,7 @@ def own_transport(
         if any(asked == _origin(address) and not urlsplit(address).path for address in addresses):
             import httpx
 
-            return httpx.ASGITransport(app=app)
+            return httpx.ASGITransport(app=app, raise_app_exceptions=False)
     return None
 
 

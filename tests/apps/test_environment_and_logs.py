@@ -93,6 +93,16 @@ def test_logs(tmp_path: Path) -> None:
             follows.wait_for("[CONVEX M(orders:fail)] Uncaught Error: no pads")
             cvx("run", "orders:chatter", '{"lines": 2, "size": 3}', *chosen(backend), cwd=folder)
             follows.wait_for("[CONVEX M(orders:chatter)] [LOG] 'xxx'", times=2)
+            acted = cvx("run", "reports:slow", '{"steps": 2}', *chosen(backend), cwd=folder)
+            assert float(acted.out) == 2 and "[LOG] 'step' 2" in acted.err
+            follows.wait_for("[CONVEX A(reports:slow)] [WARN] 'done'")
+            assert follows.text.count("A(reports:slow)] [LOG] 'step' 1") == 1
+        shown = cvx("logs", "--history", "4", "--no-follow", "--success", *chosen(backend), cwd=folder).out
+        lines = [line.partition("[CONVEX ")[2] for line in shown.splitlines()]
+        assert lines[:3] == [
+            f"A(reports:slow)] {text}" for text in ("[LOG] 'step' 1", "[LOG] 'step' 2", "[WARN] 'done'")
+        ]
+        assert lines[3].startswith("A(reports:slow)] Function executed in ")
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,13 @@ await check("mutations read them, and fail as they say when one is missing", asy
   assert.equal(await http.mutation(api.shop.checkout, { cents: 250 }), "2.5 USD with a key of 6 characters");
 });
 
+await check("actions read them, as they are at their beginning", async () => {
+  assert.deepEqual(await http.action(api.shop.pay), ["USD", url, 0]);
+  await set({ CURRENCY: "NOK" });
+  assert.deepEqual(await http.action(api.shop.pay), ["NOK", url, 0]);
+  await set({ CURRENCY: "USD" });
+});
+
 await check("values arrive as they are", async () => {
   for (const value of ["", " ", "a\nb\r\n\tc", '"quoted"', "ünï©ødé 🦕", "\u0000", "x".repeat(8192)]) {
     await set({ ODD: value });

@@ -180,6 +180,94 @@ await check("one request of one session alone", async () => {
   cursor = (await entries()).newCursor;
 });
 
+const ends = (page) => page.filter((entry) => entry.kind === "Completion");
+const progress = (page) => page.filter((entry) => entry.kind === "Progress");
+
+/** Everything until this function has ended. */
+async function until_(identifier, body) {
+  const running = body();
+  const found = [];
+  while (!found.some((entry) => entry.kind === "Completion" && entry.identifier === identifier)) {
+    const page = await entries();
+    cursor = page.newCursor;
+    found.push(...page.entries.map((entry) => ({ ...entry, seen: Date.now() })));
+  }
+  await running;
+  return found;
+}
+
+await check("an action's lines are there while it runs, and once", async () => {
+  const found = await until_("reports:slow", () => http.action(api.reports.slow, { steps: 3 }));
+  const lines = progress(found);
+  assert.deepEqual(lines.flatMap(texts), ["LOG 'step' 1", "LOG 'step' 2", "LOG 'step' 3", "WARN 'done'"]);
+  assert.ok(lines[1].seen - lines[0].seen > 60 && found.at(-1).seen - lines[0].seen > 300, "they came one by one");
+  const [end] = ends(found);
+  assert.deepEqual([end.udfType, end.identifier, end.logLines, end.cachedResult], ["Action", "reports:slow", [], false]);
+  assert.ok(end.executionTime >= 0.45 && end.environment === "isolate");
+  assert.ok(end.usageStats.memoryUsedMb > 0);
+  for (const line of lines) {
+    const { kind, udfType, componentPath, identifier, timestamp, logLines, requestId, executionId, seen, ...more } = line;
+    assert.deepEqual([kind, udfType, componentPath, identifier, more], ["Progress", "Action", null, "reports:slow", {}]);
+    assert.deepEqual([requestId, executionId], [end.requestId, end.executionId]);
+    assert.ok(timestamp * 1000 <= seen + 1 && logLines.length === 1);
+  }
+});
+
+await check("what an action runs says who ran it, and has its request id", async () => {
+  const found = ends(await until_("reports:nested", () => http.action(api.reports.nested)));
+  const [reserved, again, inner, outer] = found;
+  assert.deepEqual(found.map((entry) => entry.identifier), ["orders:reserve", "orders:reserve", "reports:inner", "reports:nested"]);
+  assert.deepEqual(found.map((entry) => entry.caller), ["Action", "Action", "Action", "HttpApi"]);
+  assert.equal(new Set(found.map((entry) => entry.requestId)).size, 1);
+  assert.equal(new Set(found.map((entry) => entry.executionId)).size, 4);
+  assert.equal(outer.parentExecutionId, null);
+  assert.equal(reserved.parentExecutionId, outer.executionId);
+  assert.equal(inner.parentExecutionId, outer.executionId);
+  assert.equal(again.parentExecutionId, inner.executionId);
+  assert.deepEqual(texts(reserved), ["DEBUG 'reserving' 1 'of' 'nib'"]);
+});
+
+await check("operations that nobody awaited are named", async () => {
+  const found = await until_("reports:forgetful", () => http.action(api.reports.forgetful));
+  const [line] = progress(found).flatMap((entry) => entry.logLines);
+  assert.equal(line.level, "WARN");
+  assert.deepEqual(line.systemMetadata, { code: "UnawaitedOperations" });
+  assert.match(line.messages[0], /1 unawaited operation: \[runMutation\]/);
+});
+
+await check("an action that fails, and one that says too much", async () => {
+  const failed = await until_("reports:failing", () => rejection(http.action(api.reports.failing)));
+  assert.match(ends(failed)[0].error, /^Uncaught Error: the report failed\n    at .*reports\.ts:\d+/);
+  assert.deepEqual(progress(failed).flatMap(texts), ["LOG 'before it fails'"]);
+  const many = progress(await until_("reports:chatter", () => http.action(api.reports.chatter, { lines: 300 })));
+  const lines = many.flatMap((entry) => entry.logLines);
+  assert.equal(lines.length, 256);
+  assert.match(lines[255].messages[0], /maximum 256/);
+  assert.ok(many.length < 64, `lines that come together are told together: ${many.length} entries`);
+});
+
+await check("of one action of a session: its lines, what it ran, its end", async () => {
+  const client = new ConvexClient(url, { logger: false });
+  await client.mutation(api.orders.chatter, { lines: 1, size: 1 });
+  await client.action(api.reports.nested, {});
+  await http.query(api.orders.list);
+  const page = await entries(CLI, { sessionId: client.client.sessionId, clientRequestCounter: "1" });
+  assert.deepEqual(
+    page.entries.map((entry) => `${entry.kind} ${entry.identifier}`),
+    [
+      "Progress reports:nested",
+      "Completion orders:reserve",
+      "Progress reports:inner",
+      "Completion orders:reserve",
+      "Completion reports:inner",
+      "Progress reports:nested",
+      "Completion reports:nested",
+    ],
+  );
+  await client.close();
+  cursor = (await entries()).newCursor;
+});
+
 await check("the older endpoint gives finished calls, with texts", async () => {
   const before = cursor;
   await http.mutation(api.orders.place, { item: "ink", count: 1 });
@@ -188,6 +276,10 @@ await check("the older endpoint gives finished calls, with texts", async () => {
   assert.ok(cursor > before);
   assert.equal(page.entries[0].kind, "Completion");
   assert.equal(page.entries[0].logLines[1], "[DEBUG] 'reserving' 1 'of' 'ink'");
+  await http.action(api.reports.slow, { steps: 1 });
+  const action = await entries(CLI, {}, "/api/stream_udf_execution");
+  cursor = action.newCursor;
+  assert.deepEqual(action.entries.map((entry) => [entry.kind, entry.logLines]), [["Completion", ["[LOG] 'step' 1", "[WARN] 'done'"]]]);
 });
 
 await check("it waits for something to tell, and then tells at once", async () => {

@@ -1,4 +1,4 @@
-import { mutation, query } from "./_generated/server";
+import { action, mutation, query } from "./_generated/server";
 import { v } from "convex/values";
 
 // A query depends on the variables it reads, and on no others.
@@ -26,4 +26,9 @@ export const checkout = mutation({
     if (key === undefined) throw new Error("PAYMENT_KEY is not set: cvx env set PAYMENT_KEY <key>");
     return `${cents / 100} ${process.env.CURRENCY ?? "EUR"} with a key of ${key.length} characters`;
   },
+});
+
+export const pay = action({
+  args: {},
+  handler: async () => [process.env.CURRENCY ?? null, process.env.CONVEX_CLOUD_URL ?? null, Object.keys(process.env).length],
 });

@@ -72,7 +72,7 @@ def burst(server: Server, jobs: int, idle_s: float) -> Burst:
     while time.monotonic() < until:
         client.round(idle)
     started = time.monotonic()
-    due_s = time.time() + 3 + jobs / 2_500
+    due_s = time.time() + 3 + jobs / 1_000
     for first in range(0, jobs, AT_ONCE):
         client.call("mutation", "bench:schedule", {"from": first, "count": AT_ONCE, "at": due_s * 1000})
     scheduling_s = time.monotonic() - started
@@ -90,4 +90,6 @@ def burst(server: Server, jobs: int, idle_s: float) -> Burst:
 
 
 def line(samples: list[float]) -> str:
-    return ", ".join(f"{name} {percentile(samples, p):.1f}" for name, p in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)))
+    return ", ".join(
+        f"{name} {percentile(samples, p):.1f}" for name, p in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+    )

@@ -86,9 +86,11 @@ class Limits:
     # Scheduled functions and crons.
     scheduled_jobs_outstanding_max: int = 1_000_000
     scheduled_mutations_running_max: int = 8
+    scheduled_mutations_beside_clients_max: int = 2  # While clients are calling.
+    client_quiet_s: float = 0.02  # So long after its last call a client is taken to be calling.
     scheduled_actions_running_max: int = 16
     crons_running_max: int = 16
-    jobs_fetch_rows: int = 256  # Due jobs that are known at a time.
+    jobs_fetch_rows: int = 64  # Due jobs that are known at a time.
     jobs_wait_s_max: float = 60.0  # When nothing is due: the machine's clock may have been set.
     job_retry_s: float = 0.5  # After the first failure of the system; doubled with each further one.
     job_retry_s_max: float = 2 * 3_600.0
@@ -244,6 +246,7 @@ class Limits:
     import_append_bytes: int = 4 * MIB
     import_append_whole_rows: int = 8_000  # or all of them, when they are no more than this.
     import_progress_s: float = 0.5
+    import_files_per_commit: int = 2_000  # Records of stored files.
     exports_kept_s: float = 14 * 86_400.0
     exports_kept_max: int = 8
     export_time_s: float = 3_600.0  # How long one export may hold its snapshot.

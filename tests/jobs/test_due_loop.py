@@ -31,7 +31,7 @@ class Items:
         self.most = self.now = 0
         self.takes_s = 0.0
         self.fails = 0
-        self.loop: DueLoop[str] = DueLoop(db, limits, running_max, self.find, self.run)
+        self.loop: DueLoop[str] = DueLoop(db, limits, lambda: running_max, self.find, self.run)
 
     def find(self, tx: Transaction, n: int) -> Sequence[Due[str]]:
         self.looks += 1

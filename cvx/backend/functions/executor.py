@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 from cvx.backend.auth import Admin, Identity, TokenSigner, new_instance_secret, read_only_key
 from cvx.backend.config import Limits
@@ -26,6 +27,7 @@ from cvx.backend.functions.action_syscalls import HttpExchange
 from cvx.backend.functions.actions import ActionCalls, ActionRequest
 from cvx.backend.functions.calls import Services
 from cvx.backend.functions.checks import not_found
+from cvx.backend.functions.client_demand import ClientDemand
 from cvx.backend.functions.derived import Derived
 from cvx.backend.functions.environment import load_environment
 from cvx.backend.functions.execution import Execution
@@ -78,6 +80,7 @@ class FunctionExecutor:
         self._db = db
         self._limits = limits
         self.log = FunctionLog(limits.function_log_entries_max, limits.function_log_bytes_max, time.time)
+        self.demand = ClientDemand(limits.client_quiet_s)
         self.cache = QueryCache(db, limits.query_cache_bytes_max)
         self._texts = TextCache()
         self._code: dict[str, Derived[FunctionRegistry]] = {}
@@ -146,7 +149,8 @@ class FunctionExecutor:
         request = QueryRequest(
             path, identity, caller, public, request_id or new_request_id(), journal, parent_execution_id
         )
-        return await self._queries.query(request, args_json, snapshot)
+        with self.demand:
+            return await self._queries.query(request, args_json, snapshot)
 
     async def mutation(
         self,
@@ -190,7 +194,8 @@ class FunctionExecutor:
             parent_execution_id,
             errand,
         )
-        return await self._mutations.mutation(request)
+        with self.demand if errand is None else nullcontext():
+            return await self._mutations.mutation(request)
 
     async def action(
         self,

@@ -42,7 +42,7 @@ class Crons:
         self._db = db
         self._executor = executor
         self._limits = limits
-        self._loop = DueLoop(db, limits, limits.crons_running_max, _find, self._run)
+        self._loop = DueLoop(db, limits, lambda: limits.crons_running_max, _find, self._run)
 
     async def start(self) -> None:
         """Settle what the last process left behind, then begin."""

@@ -43,14 +43,18 @@ class ScheduledFunctions:
         self._db = db
         self._executor = executor
         self._limits = limits
-        places: dict[Queue, int] = {
-            "mutation": limits.scheduled_mutations_running_max,
-            "action": limits.scheduled_actions_running_max,
+        places: dict[Queue, Callable[[], int]] = {
+            "mutation": self._places_of_mutations,
+            "action": lambda: limits.scheduled_actions_running_max,
         }
-        self._loops = [
-            DueLoop(db, limits, running_max, _finder(queue), self._run)
-            for queue, running_max in places.items()
-        ]
+        self._loops = [DueLoop(db, limits, free, _finder(queue), self._run) for queue, free in places.items()]
+
+    def _places_of_mutations(self) -> int:
+        """Fewer while clients are calling: each call waits for the steps of whatever else runs."""
+        limits = self._limits
+        if self._executor.demand.is_there:
+            return min(limits.scheduled_mutations_beside_clients_max, limits.scheduled_mutations_running_max)
+        return limits.scheduled_mutations_running_max
 
     async def start(self) -> None:
         """Settle what the last process left behind, then begin."""

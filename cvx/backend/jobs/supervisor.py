@@ -5,7 +5,7 @@ in which they are due, starts those whose time has come, and sleeps until the ne
 touches what it read: an ordinary subscription. So it costs nothing while nothing is due, however much waits.
 
 Rules:
-- At most `running_max` items run at a time; the others stay where they are, in the database.
+- No more items run at a time than there are places; the others stay where they are, in the database.
 - An item is started at most once at a time. What its run does to the database decides whether it is due again.
 
 Source: design.md §4 (jobs); reference/runtime-and-database.md §6.3.
@@ -49,16 +49,16 @@ class DueLoop(Generic[T]):
         self,
         db: Database,
         limits: Limits,
-        running_max: int,
+        places: Callable[[], int],
         find: Callable[[Transaction, int], Sequence[Due[T]]],
         run: Callable[[T, Release], Awaitable[None]],
     ) -> None:
-        """`find(tx, n)` gives the first n items in the order in which they are due, whether or not they are yet.
+        """`places` says how many may run now, always at least one. `find(tx, n)` gives the first n items in the order in which they are due, whether or not they are yet.
         `run` returns when the item's run is over, one way or the other. It may call its second argument earlier, to
         let the next item begin: when it is due no more, and there is only waiting left."""
         self._db = db
         self._limits = limits
-        self._running_max = running_max
+        self._places = places
         self._find = find
         self._run = run
         self._waiting: deque[Due[T]] = deque()
@@ -132,7 +132,7 @@ class DueLoop(Generic[T]):
         return subscription, longest_s if later is None else min((later - now_ms) / 1000.0, longest_s)
 
     def _start_waiting(self) -> None:
-        while self._waiting and len(self._running) < self._running_max:
+        while self._waiting and len(self._running) < self._places():
             due = self._waiting.popleft()
             if due.key not in self._running:
                 self._running.add(due.key)

@@ -38,6 +38,7 @@ from cvx.backend.runner import (
     Environment,
     HttpRequestHead,
     HttpResponseHead,
+    inside_action,
 )
 from cvx.errors import CvxError
 from cvx.values import FunctionPath
@@ -103,9 +104,7 @@ class ActionCalls:
         for task in self._under_way:
             task.cancel()
 
-    async def _action(
-        self, request: ActionRequest, internal_allowed: Callable[[LoadedFunction | None], bool]
-    ) -> ActionResult:
+    async def _action(self, request: ActionRequest, internal_allowed: bool) -> ActionResult:
         run = _Run(self._execution, request, "action", request.path.udf_path)
         try:
             prepared = await self._prepare(request, internal_allowed)
@@ -226,6 +225,7 @@ class ActionCalls:
             metadata=prepared.metadata,
             exchange=exchange,
         )
+        inside_action.set(request.caller == "Action")  # Whatever the context was made in.
         try:
             outcome = await runner.run_action(prepared.call, host)
             if outcome.error is not None and outcome.error.kind == "system":

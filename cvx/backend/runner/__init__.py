@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cvx.backend.runner.action_child import ActionProfile
+from cvx.backend.runner.action_child import ActionProfile, inside_action
 from cvx.backend.runner.action_pool import ActionPool
 from cvx.backend.runner.actions import (
     ActionCall,
@@ -79,5 +79,6 @@ __all__ = [
     "SyscallHost",
     "SyscallResult",
     "TablesChanged",
+    "inside_action",
     "package_set_key",
 ]

@@ -27,7 +27,7 @@ from cvx.backend.config import Limits
 from cvx.backend.runner import action_messages as messages
 from cvx.backend.runner import deno
 from cvx.backend.runner.action_process import ActionProcess, DeathCause
-from cvx.backend.runner.action_streams import IncomingStream, OutgoingStream
+from cvx.backend.runner.action_streams import IncomingStream, OutgoingStream, Streams
 from cvx.backend.runner.actions import ActionCall, ActionHost, ActionOutcome, HttpResponseHead
 from cvx.backend.runner.child_memory import ChildMemory
 from cvx.backend.runner.interface import (
@@ -108,11 +108,25 @@ class ActionChild:
             self._on_end,
         )
         self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._streams = Streams(limits, self.process.send, self.process.send_frame)
+        self._handlers: dict[type, Callable[[Any, list[bytes]], None]] = {
+            Hello: self._hello,
+            messages.Asked: self._asked,
+            messages.StoreAsked: self._store_asked,
+            messages.BlobAsked: self._blob_asked,
+            messages.Logged: self._logged,
+            messages.Responded: self._responded,
+            messages.Ended: self._ended,
+            messages.StreamEnded: self._streams.ended,
+            messages.StreamFailed: self._streams.failed,
+            messages.Credit: self._streams.granted,
+            messages.Stopped: self._streams.stopped,
+            messages.Pong: self._pong,
+            messages.Memory: self._memory_used,
+            SourcesNeeded: self._sources_needed,
+        }
         self._memory = ChildMemory(limits, self.process.send, profile.takes)
         self._ids = itertools.count(1)
-        self._stream_ids = itertools.count(1)
-        self._incoming: dict[int, IncomingStream] = {}
-        self._outgoing: dict[int, OutgoingStream] = {}
         self.is_doubtful = False  # It has not said a word since a call in it was given up.
         self._pinged = 0
         self._unanswered_since: float | None = None
@@ -192,14 +206,10 @@ class ActionChild:
         self.process.send(messages.action_message(header, call.args_json or b"{}", call.component_args))
 
     def _expired(self, running: Running) -> None:
-        if not running.future.done():
-            message = f"Function execution timed out (maximum duration: {running.call.deadline_s:g}s)"
-            running.future.set_result(
-                (ActionOutcome(None, FunctionFailure(message, kind="timeout"), self._elapsed_ms(running)), 0)
-            )
-
-    def _elapsed_ms(self, running: Running) -> float:
-        return running.call.deadline_s * 1000.0
+        seconds = running.call.deadline_s
+        message = f"Function execution timed out (maximum duration: {seconds:g}s)"
+        failure = FunctionFailure(message, kind="timeout")
+        self._settle(running, ActionOutcome(None, failure, seconds * 1000.0))
 
     def _leave(self, running: Running) -> None:
         """It is over, or given up: whatever was done for it ends."""
@@ -210,11 +220,9 @@ class ActionChild:
         for task in [*running.tasks, *([running.responder] if running.responder else [])]:
             task.cancel()
         for number in running.streams_in:
-            stream = self._incoming.pop(number, None)
-            if stream is not None:
-                stream.stop()
+            self._streams.drop_incoming(number)
         for number in running.streams_out:
-            self._outgoing.pop(number, None)
+            self._streams.drop_outgoing(number)
         if not self.running:
             self.idle_since = monotonic()
 
@@ -224,13 +232,11 @@ class ActionChild:
         self._heard_at = monotonic()
         for message, payload in messages.decode(body):
             if isinstance(message, messages.Part):
-                stream = self._incoming.get(message.stream)
-                if stream is not None:
-                    stream.arrived(message.data)
+                self._streams.arrived(message)
                 continue
-            handler = _HANDLERS.get(type(message))
+            handler = self._handlers.get(type(message))
             if handler is not None:
-                handler(self, message, payload)
+                handler(message, payload)
 
     def _hello(self, message: Hello, payload: list[bytes]) -> None:
         if not self._ready.done():
@@ -261,7 +267,8 @@ class ActionChild:
     def _store_asked(self, message: messages.StoreAsked, payload: list[bytes]) -> None:
         running = self.running.get(message.id)
         if running is not None:
-            stream = self._take_stream(running, message.stream)
+            running.streams_in.add(message.stream)
+            stream = self._streams.take(message.stream)
             self._spawn(running, self._store(running, message, stream))
 
     async def _store(self, running: Running, asked: messages.StoreAsked, stream: IncomingStream) -> None:
@@ -269,7 +276,8 @@ class ActionChild:
             async with aclosing(stream.parts()) as parts:  # type: ignore[type-var]
                 stored = await running.host.store_blob(parts, asked.content_type, asked.sha256)
         finally:
-            self._drop_stream(running, asked.stream)
+            running.streams_in.discard(asked.stream)
+            self._streams.drop_incoming(asked.stream)
         if isinstance(stored, SyscallFailure):
             self._fail_operation(running, asked.operation, stored)
         else:
@@ -288,7 +296,8 @@ class ActionChild:
         elif blob is None:
             self.process.send(messages.no_blob_message(running.id, asked.operation))
         else:
-            number, out = self._open_stream(running)
+            number, out = self._streams.open()
+            running.streams_out.add(number)
             self.process.send(messages.blob_message(running.id, asked.operation, number, blob.content_type))
             await self._pump(running, number, out, blob.chunks())
 
@@ -308,7 +317,10 @@ class ActionChild:
         running = self.running.get(message.id)
         if running is None or running.responder is not None:
             return
-        stream = self._take_stream(running, message.stream) if message.stream else None
+        stream = None
+        if message.stream:
+            running.streams_in.add(message.stream)
+            stream = self._streams.take(message.stream)
         head = HttpResponseHead(message.status, tuple(message.headers), stream is not None)
         running.responder = self._loop.create_task(self._respond(running, head, stream))
 
@@ -344,26 +356,6 @@ class ActionChild:
         if not running.future.done():
             running.future.set_result((outcome, touched))
 
-    def _stream_ended(self, message: messages.StreamEnded, payload: list[bytes]) -> None:
-        stream = self._incoming.pop(message.stream, None)
-        if stream is not None:
-            stream.end()
-
-    def _stream_failed(self, message: messages.StreamFailed, payload: list[bytes]) -> None:
-        stream = self._incoming.pop(message.stream, None)
-        if stream is not None:
-            stream.end(message.message)
-
-    def _credit(self, message: messages.Credit, payload: list[bytes]) -> None:
-        stream = self._outgoing.get(message.stream)
-        if stream is not None:
-            stream.grant(message.size)
-
-    def _stopped(self, message: messages.Stopped, payload: list[bytes]) -> None:
-        stream = self._outgoing.pop(message.stream, None)
-        if stream is not None:
-            stream.stop()
-
     def _pong(self, message: messages.Pong, payload: list[bytes]) -> None:
         self._unanswered_since = None
         if message.number == self._pinged:
@@ -391,32 +383,10 @@ class ActionChild:
             if not running.future.done():
                 running.future.set_exception(error)
 
-    def _take_stream(self, running: Running, number: int) -> IncomingStream:
-        stream = self._incoming[number] = IncomingStream(number, self.process.send)
-        running.streams_in.add(number)
-        return stream
-
-    def _drop_stream(self, running: Running, number: int) -> None:
-        running.streams_in.discard(number)
-        stream = self._incoming.pop(number, None)
-        if stream is not None:
-            stream.stop()
-
-    def _open_stream(self, running: Running) -> tuple[int, OutgoingStream]:
-        limits, number = self.limits, next(self._stream_ids)
-        out = self._outgoing[number] = OutgoingStream(
-            number,
-            limits.action_stream_window_bytes,
-            limits.action_stream_chunk_bytes,
-            self.process.send,
-            self.process.send_frame,
-        )
-        running.streams_out.add(number)
-        return number, out
-
     def _send_stream(self, running: Running, source: AsyncIterator[bytes]) -> int:
         """Begin to send a stream; its number."""
-        number, out = self._open_stream(running)
+        number, out = self._streams.open()
+        running.streams_out.add(number)
         task = self._loop.create_task(self._pump_quietly(running, number, out, source))
         running.tasks.add(task)
         task.add_done_callback(running.tasks.discard)
@@ -436,7 +406,7 @@ class ActionChild:
         try:
             await out.pump(source)
         finally:
-            self._outgoing.pop(number, None)
+            self._streams.drop_outgoing(number)
             running.streams_out.discard(number)
 
     # ---- watching
@@ -491,8 +461,7 @@ class ActionChild:
         if not self._ready.done():
             self._ready.set_exception(ActionLost(cause, blamed=False))
             self._ready.exception()
-        for stream in [*self._incoming.values()]:
-            stream.end("the process that ran the action has ended")
+        self._streams.break_all("the process that ran the action has ended")
         sole = len(self.running) == 1
         note = self.process.last_note
         nobody_noted = note not in self.running
@@ -512,21 +481,3 @@ def _configured(limits: Limits) -> dict[str, int]:
         "operations": limits.action_operations_max,
         "timers": limits.action_timers_max,
     }
-
-
-_HANDLERS: dict[type, Callable[[ActionChild, Any, list[bytes]], None]] = {
-    Hello: ActionChild._hello,
-    messages.Asked: ActionChild._asked,
-    messages.StoreAsked: ActionChild._store_asked,
-    messages.BlobAsked: ActionChild._blob_asked,
-    messages.Logged: ActionChild._logged,
-    messages.Responded: ActionChild._responded,
-    messages.Ended: ActionChild._ended,
-    messages.StreamEnded: ActionChild._stream_ended,
-    messages.StreamFailed: ActionChild._stream_failed,
-    messages.Credit: ActionChild._credit,
-    messages.Stopped: ActionChild._stopped,
-    messages.Pong: ActionChild._pong,
-    messages.Memory: ActionChild._memory_used,
-    SourcesNeeded: ActionChild._sources_needed,
-}

@@ -2,14 +2,17 @@
 
 `IncomingStream` is what the child sends: an asynchronous iterator that grants as many bytes as it has handed on.
 `OutgoingStream` is what we send: it waits for the child's grants. Neither ever holds more than its window.
+`Streams` are all those of one child, by number.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
+from cvx.backend.config import Limits
 from cvx.backend.runner import action_messages as messages
 from cvx.errors import CvxError
 
@@ -120,3 +123,76 @@ class OutgoingStream:
                 self._granted -= size
                 self._send_frame(messages.part_frame(self._number, data[at : at + size]))
                 at += size
+
+
+class Streams:
+    """The streams of one child. Whoever takes or opens one drops it when it is of no more use."""
+
+    def __init__(
+        self, limits: Limits, send: Callable[[bytes], None], send_frame: Callable[[bytes], None]
+    ) -> None:
+        self._limits = limits
+        self._send = send
+        self._send_frame = send_frame
+        self._numbers = itertools.count(1)
+        self._incoming: dict[int, IncomingStream] = {}
+        self._outgoing: dict[int, OutgoingStream] = {}
+
+    def take(self, number: int) -> IncomingStream:
+        """Expect a stream that the child has announced."""
+        stream = self._incoming[number] = IncomingStream(number, self._send)
+        return stream
+
+    def open(self) -> tuple[int, OutgoingStream]:
+        """Begin a stream of ours; the child learns its number in a message."""
+        limits, number = self._limits, next(self._numbers)
+        stream = self._outgoing[number] = OutgoingStream(
+            number,
+            limits.action_stream_window_bytes,
+            limits.action_stream_chunk_bytes,
+            self._send,
+            self._send_frame,
+        )
+        return number, stream
+
+    def drop_incoming(self, number: int) -> None:
+        """Nobody reads it any more."""
+        stream = self._incoming.pop(number, None)
+        if stream is not None:
+            stream.stop()
+
+    def drop_outgoing(self, number: int) -> None:
+        """Nothing more is sent on it."""
+        self._outgoing.pop(number, None)
+
+    def break_all(self, why: str) -> None:
+        """The child is gone."""
+        for stream in self._incoming.values():
+            stream.end(why)
+
+    # ---- what the child says
+
+    def arrived(self, part: messages.Part) -> None:
+        stream = self._incoming.get(part.stream)
+        if stream is not None:
+            stream.arrived(part.data)
+
+    def ended(self, message: messages.StreamEnded, payload: list[bytes]) -> None:
+        stream = self._incoming.pop(message.stream, None)
+        if stream is not None:
+            stream.end()
+
+    def failed(self, message: messages.StreamFailed, payload: list[bytes]) -> None:
+        stream = self._incoming.pop(message.stream, None)
+        if stream is not None:
+            stream.end(message.message)
+
+    def granted(self, message: messages.Credit, payload: list[bytes]) -> None:
+        stream = self._outgoing.get(message.stream)
+        if stream is not None:
+            stream.grant(message.size)
+
+    def stopped(self, message: messages.Stopped, payload: list[bytes]) -> None:
+        stream = self._outgoing.pop(message.stream, None)
+        if stream is not None:
+            stream.stop()

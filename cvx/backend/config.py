@@ -87,7 +87,7 @@ class Limits:
     scheduled_jobs_outstanding_max: int = 1_000_000
     scheduled_mutations_running_max: int = 8
     scheduled_mutations_beside_clients_max: int = 2  # While clients are calling.
-    client_quiet_s: float = 0.02  # So long after its last call a client is taken to be calling.
+    scheduled_quiet_s: float = 0.02  # So long after its last call a client is taken to be calling.
     scheduled_actions_running_max: int = 16
     crons_running_max: int = 16
     jobs_fetch_rows: int = 64  # Due jobs that are known at a time.

@@ -80,7 +80,7 @@ class FunctionExecutor:
         self._db = db
         self._limits = limits
         self.log = FunctionLog(limits.function_log_entries_max, limits.function_log_bytes_max, time.time)
-        self.demand = ClientDemand(limits.client_quiet_s)
+        self.demand = ClientDemand(limits.scheduled_quiet_s)
         self.cache = QueryCache(db, limits.query_cache_bytes_max)
         self._texts = TextCache()
         self._code: dict[str, Derived[FunctionRegistry]] = {}

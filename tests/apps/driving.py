@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.backend_process import BackendProcess, pushed_app
@@ -32,11 +32,11 @@ PACKAGES = {
 
 @contextlib.contextmanager
 def running(
-    app: Path, folder: Path, packages: dict[str, str] | None = None
+    app: Path, folder: Path, packages: dict[str, str] | None = None, options: Sequence[str] = ()
 ) -> Iterator[tuple[BackendProcess, Path]]:
-    """A backend with this app pushed to it, and the folder with the copy of the app."""
+    """A backend with this app pushed to it, and the folder with the copy of the app. `options` of `backend serve`."""
     backend = BackendProcess(folder / "data")
-    backend.start()
+    backend.start(*options)
     try:
         yield backend, pushed(backend, app, folder / "app", packages)
     finally:

@@ -219,6 +219,44 @@ def test_the_same_bytes_are_pushed(chat: App) -> None:
     assert (bundle.node_version, bundle.functions) == (push["nodeVersion"], push["functions"])
 
 
+def test_a_package_with_its_own_copy_of_an_external_one(chat: App) -> None:
+    """Only the project's own copy is left to the server; another one is bundled, as the official CLI does."""
+    installed = (chat.root / "node_modules").resolve()
+    (chat.root / "node_modules").unlink()
+    (chat.root / "node_modules").mkdir()
+    for package in installed.iterdir():
+        (chat.root / "node_modules" / package.name).symlink_to(package)
+    (chat.root / "node_modules" / "ms").unlink()
+    chat.write(
+        {
+            "convex.json": '{"node": {"externalPackages": ["*"]}}',
+            "package.json": '{"dependencies": {"convex": "1.48.0", "ms": "2.1.3", "holder": "1.0.0", "late": "file:../late"}}',
+            "node_modules/ms/package.json": '{"name": "ms", "version": "2.1.3", "peerDependencies": {"holder": "*"}}',
+            "node_modules/ms/index.js": "module.exports = () => 3;\n",
+            "node_modules/holder/package.json": '{"name": "holder", "version": "1.0.0"}',
+            "node_modules/holder/index.js": "module.exports = () => 1;\n",
+            "node_modules/late/package.json": '{"name": "late", "version": "1.0.0", "type": "module"}',
+            "node_modules/late/index.js": 'import ms from "ms";\nimport h from "holder";\nexport default () => ms() + h();\n',
+            "node_modules/late/node_modules/ms/package.json": '{"name": "ms", "version": "1.0.0"}',
+            "node_modules/late/node_modules/ms/index.js": 'module.exports = () => "its own copy";\n',
+            "convex/times.ts": (
+                '"use node";\nimport ms from "ms";\nimport late from "late";\n'
+                'import { action } from "./_generated/server";\n'
+                "export const day = action({ args: {}, handler: async () => `${ms()} ${late()}` });\n"
+            ),
+        }
+    )
+    push = settled_push(chat, plain)
+    bundle = bundle_as_it_stands(chat)
+    ours = by_path([as_pushed(m) for m in bundle.app.functions])
+    theirs = by_path(push["appDefinition"]["changedModules"])
+    assert ours["times.js"] == theirs["times.js"]
+    assert "its own copy" in ours["times.js"]["source"] and 'from "ms"' in ours["times.js"]["source"]
+    names = [(d.name, d.version) for d in bundle.node_dependencies]
+    assert names == [("holder", "1.0.0"), ("ms", "2.1.3")]
+    assert sorted((d["name"], d["version"]) for d in push["nodeDependencies"]) == names
+
+
 def test_the_same_components_are_pushed(make_app: MakeApp) -> None:
     app = make_app(COMPONENT)
 

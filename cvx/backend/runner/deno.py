@@ -172,6 +172,7 @@ def node_arguments(
         "--no-lock",
         "--no-code-cache",
         f"--import-map={NODE_BUILTINS}",
+        "--unstable-unsafe-proto",  # `__proto__`, which old packages use.
         "--allow-net",
         "--allow-env",
         "--allow-sys",

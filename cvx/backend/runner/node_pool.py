@@ -9,7 +9,7 @@ Rules:
 - A process in which something went wrong that nobody caught, whose module failed to load, or whose action was given up
   before its end takes no further action: what such an action left behind may still be at work.
 
-Source: reference/runtime-and-database.md §1.9, §3.8; docs/adr/0013.
+Source: reference/runtime-and-database.md §1.9, §3.8; docs/adr/0010.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from cvx.errors import CvxError
 from cvx.values import FunctionPath
 
 _WATCH_EVERY_S = 0.1
+_LOOK_EVERY_S = 2.0  # At an idle process: something that an action left behind may be computing.
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class NodeChild(ActionChild):
         super().__init__(profile, limits)
         self.world = world
         self.temporary = temporary
+        self.looked_at = monotonic()
 
     def _send_call(self, running: Running) -> None:
         call = running.call
@@ -338,7 +340,8 @@ class NodePool:
             for child in list(self._children):
                 if child.dead and not child.reserved:
                     self._end(child)
-                elif child.running or child.silent_s(now) > 0:
+                elif child.running or child.silent_s(now) > 0 or now - child.looked_at > _LOOK_EVERY_S:
+                    child.looked_at = now
                     child.watch(now)
                 elif not child.reserved and now - child.idle_since > self._limits.node_child_idle_s:
                     self._end(child)

@@ -7,7 +7,7 @@
 import { Buffer } from "node:buffer";
 import nodeConsole from "node:console";
 import fs from "node:fs";
-import module, { createRequire } from "node:module";
+import { createRequire } from "node:module";
 import process from "node:process";
 import timers from "node:timers";
 import { consoleMethods, logText, setStacks } from "./console.js";
@@ -93,7 +93,6 @@ function captureDescriptors() {
     const done = rest.at(-1);
     if (typeof done === "function") process.nextTick(done, null, bytes.length, chunk);
   };
-  module.syncBuiltinESMExports?.();
 }
 
 function installConsole() {
@@ -106,12 +105,31 @@ function installConsole() {
 
 // ---- all of it
 
+/** A timer function whose callback's exceptions are known to be those of the action that set it. */
+function ownedTimer(start, uncaught) {
+  const owned = function (callback, ...rest) {
+    if (typeof callback !== "function") return start(callback, ...rest);
+    const execution = currentExecution();
+    return start(function (...args) {
+      try {
+        return Reflect.apply(callback, this, args);
+      } catch (error) {
+        uncaught(error, execution);
+      }
+    }, ...rest);
+  };
+  Object.defineProperties(owned, Object.getOwnPropertyDescriptors(start)); // Its name, and how util.promisify takes it.
+  return owned;
+}
+
 /** Make this process what "use node" code expects. `codeUrl` is the folder of its modules. */
-export function becomeNode(codeUrl, convex) {
+export function becomeNode(codeUrl, convex, uncaught) {
   hideDeno();
   for (const name of NOT_IN_NODE) delete globalThis[name];
   for (const name of HIDDEN_VARIABLES) delete process.env[name];
-  for (const name of ["setTimeout", "setInterval", "setImmediate", "clearTimeout", "clearInterval", "clearImmediate"]) {
+  for (const name of ["clearTimeout", "clearInterval", "clearImmediate"]) define(globalThis, name, timers[name]);
+  for (const name of ["setTimeout", "setInterval", "setImmediate"]) {
+    timers[name] = ownedTimer(timers[name], uncaught);
     define(globalThis, name, timers[name]);
   }
   define(globalThis, "global", globalThis);

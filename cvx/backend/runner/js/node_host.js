@@ -6,7 +6,7 @@
 // Rule: a console line or an operation belongs to the action in whose asynchronous context it happens, operations
 // also to the request id that npm's `convex` hands back; what belongs to none that is running is dropped or refused.
 // Arguments: the number of the sockets to read from and write to, the folder of the code (a file: URL), "packages".
-// Source: reference/runtime-and-database.md §1.4–§1.6, §3.7, §3.8; frames: action_wire.js; docs/adr/0013.
+// Source: reference/runtime-and-database.md §1.4–§1.6, §3.7, §3.8; frames: action_wire.js; docs/adr/0010.
 
 import { Duplex } from "node:stream";
 import net from "node:net";
@@ -166,10 +166,12 @@ class LiveLines {
   }
 }
 
-/** What nobody caught fails the action that it comes from; from anywhere else, all that are running. */
-function uncaught(error) {
-  const execution = currentExecution();
-  const guilty = execution !== undefined && execution !== null ? [execution] : [...executions.values()];
+/**
+ * What nobody caught fails the action that it comes from, nobody when that has ended already; if it cannot be told, all
+ * that are running here.
+ */
+function uncaught(error, execution = currentExecution()) {
+  const guilty = execution ? [execution] : [...executions.values()];
   for (const each of guilty) {
     each.uncaught = true;
     each.threw(error);
@@ -178,14 +180,14 @@ function uncaught(error) {
 }
 
 function listenForUncaught() {
-  core.setUnhandledPromiseRejectionHandler((_promise, reason) => {
-    if (process.listenerCount("unhandledRejection") > 0) process.emit("unhandledRejection", reason, _promise);
+  core.setUnhandledPromiseRejectionHandler((promise, reason) => {
+    if (process.listenerCount("unhandledRejection") > 0) process.emit("unhandledRejection", reason, promise);
     else uncaught(reason);
     return true;
   });
-  globalThis.addEventListener("error", (event) => {
-    event.preventDefault();
-    uncaught(event.error);
+  core.setReportExceptionCallback((error) => {
+    if (process.listenerCount("uncaughtException") > 0) process.emit("uncaughtException", error, "uncaughtException");
+    else uncaught(error);
   });
   process.exit = function exit_(code) {
     const error = new Error(`process.exit(${code ?? process.exitCode ?? 0}) was called: an action must return or throw`);
@@ -301,7 +303,7 @@ function take(lines) {
 
 useChannel(openChannel());
 setCodeFolder(codeUrl);
-becomeNode(codeUrl, makeConvex());
+becomeNode(codeUrl, makeConvex(), uncaught);
 listenForUncaught();
 send(["hello", 1]);
 flush();

@@ -227,7 +227,7 @@ async def _address(host: RunningAction, raw: bytes, api: str) -> tuple[FunctionP
     db = host.services.db
     with db.snapshot() as snapshot:
         tx = db.begin(host.identity, snapshot=snapshot, read_only=True, component=host.component)
-        path = resolve(args, host.services.code, tx, host.component, api)
+        path = resolve(args, host.services, tx, host.component, api)
         await db.durable(snapshot.ts)
     return path, bytes(args.args)
 
@@ -329,6 +329,8 @@ def _storage(op: str) -> Handler:
 async def user_identity(host: RunningAction, raw: bytes) -> SyscallResult:
     """`1.0/getUserIdentity`: asking is what fails when the token that came with the request did not check out."""
     identity = host.identity
+    if host.component:
+        return b"null"  # Who calls is the app's business.
     if isinstance(identity, Anonymous) and identity.error is not None:
         raise identity.error
     user = user_of(identity)

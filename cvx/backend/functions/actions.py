@@ -179,7 +179,7 @@ class ActionCalls:
         snapshot: Snapshot,
         head: HttpRequestHead | None,
     ) -> ActionCall:
-        variables = self._services.environment(snapshot)
+        variables = self._services.environment(snapshot, request.path.component)
         limits = self._limits
         return ActionCall(
             bundle=registry.bundle,
@@ -191,6 +191,7 @@ class ActionCalls:
             import_phase_ms=variables.import_phase_ms,
             import_seed=variables.import_seed,
             environment=environment,
+            component_args=b"{}" if request.path.component else None,
             request=head,
         )
 

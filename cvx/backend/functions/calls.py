@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from cvx.backend.auth import Identity, TokenSigner
 from cvx.backend.config import Limits
 from cvx.backend.database import Catalog, Database, Snapshot, Transaction
+from cvx.backend.functions.components import ComponentTree
 from cvx.backend.functions.environment import EnvironmentSnapshot
 from cvx.backend.functions.file_storage import FileStorage, FileUse
 from cvx.backend.functions.function_log import overflow_line
@@ -56,7 +57,9 @@ class Services:
     runner: FunctionRunner
     limits: Limits
     code: Callable[[Snapshot, str], FunctionRegistry]
-    environment: Callable[[Snapshot], EnvironmentSnapshot]
+    components: Callable[[Snapshot], ComponentTree]
+    environment: Callable[[Snapshot, str], EnvironmentSnapshot]
+    """Of a component, at a snapshot."""
     deployment: DeploymentInfo
     files: FileStorage
     actions: Mapping[Environment, ActionRunner]
@@ -106,7 +109,7 @@ class Call:
         self.identity = identity
         self.seed = seed
         self.request = request
-        self.environment = services.environment(tx.snapshot)
+        self.environment = services.environment(tx.snapshot, "")
         self.files = files  # Of mutations.
         self.journal_end = journal_end
         self.journal_next: str | None = None
@@ -118,6 +121,9 @@ class Call:
 
     def registry(self, component: str) -> FunctionRegistry:
         return self.services.code(self.tx.snapshot, component)
+
+    def environment_of(self, component: str) -> EnvironmentSnapshot:
+        return self.services.environment(self.tx.snapshot, component) if component else self.environment
 
     def next_seed(self) -> bytes:
         """A seed for the next nested function: a function of this call's own seed, as its results must be."""
@@ -141,7 +147,7 @@ class Call:
         reads = self.tx.reads
         registry.depend_on(reads, outcome.modules)
         if outcome.env_read:
-            self.environment.depend_on(reads, outcome.env_read)
+            self.environment_of(registry.component).depend_on(reads, outcome.env_read)
         if outcome.observed_tables:
             depend_on_table_names(self.tx, registry.component)
         if outcome.observed_time:
@@ -186,6 +192,7 @@ async def run_function(
         import_phase_ms=environment.import_phase_ms,
         import_seed=environment.import_seed,
         deadline_ms=services.limits.function_user_time_s * 1000.0,
+        component_args=b"{}" if registry.component else None,
         early_writes_max=early_writes_max,
     )
     return await services.runner.run(call, host_factory)

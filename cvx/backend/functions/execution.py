@@ -63,7 +63,7 @@ class Execution:
             registry,
             args_json,
             call.seed,
-            call.environment,
+            call.environment_of(registry.component),
             call.tx,
             make_host,
             early_writes_max=early_writes_max,

@@ -29,7 +29,8 @@ from cvx.backend.functions.calls import Services
 from cvx.backend.functions.checks import not_found
 from cvx.backend.functions.client_demand import ClientDemand
 from cvx.backend.functions.derived import Derived
-from cvx.backend.functions.environment import load_environment
+from cvx.backend.functions.components import ComponentTree, load_components
+from cvx.backend.functions.environment import EnvironmentSnapshot, load_environment
 from cvx.backend.functions.execution import Execution
 from cvx.backend.functions.expiry import keep_forgetting
 from cvx.backend.functions.file_storage import FileStorage
@@ -84,13 +85,16 @@ class FunctionExecutor:
         self.cache = QueryCache(db, limits.query_cache_bytes_max)
         self._texts = TextCache()
         self._code: dict[str, Derived[FunctionRegistry]] = {}
-        self._environment = Derived(db, lambda tx: load_environment(tx, deployment))
+        self._environments: dict[str, Derived[EnvironmentSnapshot]] = {}
+        self._components = Derived(db, load_components)
+        self._deployment = deployment
         self._services = Services(
             db=db,
             runner=runner,
             limits=limits,
             code=self.registry,
-            environment=self._environment.at,
+            components=self._components.at,
+            environment=self._environment,
             deployment=deployment,
             files=files,
             actions={} if actions is None else actions,
@@ -105,21 +109,32 @@ class FunctionExecutor:
     def close(self) -> None:
         self._expiry.cancel()
         self._actions.close()
-        self._environment.close()
+        self._components.close()
+        for environment in self._environments.values():
+            environment.close()
         for code in self._code.values():
             code.close()
 
     def registry(self, snapshot: Snapshot, component: str = "") -> FunctionRegistry:
         """The code of a component at a snapshot. Raises CvxError "ComponentPathNotFound"."""
-        if component and component not in snapshot.catalog.components:
-            raise CvxError(
-                "ComponentPathNotFound", f"There is no component '{component}'.",
-                hint="Install it in convex/convex.config.ts and push.", retry_when="files",
-            )  # fmt: skip
+        if component:
+            self._components.at(snapshot).require(component)
         code = self._code.get(component)
         if code is None:
             code = self._code[component] = Derived(self._db, lambda tx: self._texts.load(tx, component))
         return code.at(snapshot)
+
+    def components(self, snapshot: Snapshot) -> ComponentTree:
+        """What is mounted at a snapshot."""
+        return self._components.at(snapshot)
+
+    def _environment(self, snapshot: Snapshot, component: str) -> EnvironmentSnapshot:
+        found = self._environments.get(component)
+        if found is None:
+            found = self._environments[component] = Derived(
+                self._db, lambda tx: load_environment(tx, self._deployment, component)
+            )
+        return found.at(snapshot)
 
     def deployed(self, snapshot: Snapshot) -> Mapping[str, ModuleSource]:
         """The modules of the app at a snapshot, by path, with their texts."""

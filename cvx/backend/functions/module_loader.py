@@ -11,8 +11,9 @@ Source: design.md §5.1; reference/runtime-and-database.md §1.8, §5.2; values-
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from cvx.backend.database import ReadSet, Transaction
@@ -24,6 +25,7 @@ from cvx.backend.runner import CodeBundle, FunctionKind, ModuleSource
 from cvx.errors import CvxError
 from cvx.values import Anything, FunctionPath, KeyRange, Validator, parse_validator_text
 
+HANDLE_ID_CHARS = 32
 _KINDS: dict[str, FunctionKind] = {"Query": "query", "Mutation": "mutation", "Action": "action"}
 
 
@@ -37,6 +39,11 @@ class LoadedFunction:
     args: Validator | None
     returns: Validator | None
     environment: module_rows.Environment
+
+    def handle_id(self, key: bytes) -> str:
+        """What a handle of this function says: the same for as long as it has its path, and not to be guessed."""
+        text = f"{self.path.component}\0{self.path.canonical}".encode()
+        return hmac.new(key, text, hashlib.sha256).hexdigest()[:HANDLE_ID_CHARS]
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,18 @@ class FunctionRegistry:
     rows: list[module_rows.ModuleRow]
     http_routes: HttpRoutes | None = None
     """Of the router that convex/http.ts exports, if there is one."""
+    _handles: dict[bytes, dict[str, LoadedFunction]] = field(default_factory=dict)
 
     def find(self, path: FunctionPath) -> LoadedFunction | None:
         """The function at this path; modules in `_deps/` cannot be called."""
         return self.functions.get((path.module, path.export))
+
+    def by_handle(self, key: bytes) -> dict[str, LoadedFunction]:
+        """The functions by the ids of their handles."""
+        found = self._handles.get(key)
+        if found is None:
+            found = self._handles[key] = {each.handle_id(key): each for each in self.functions.values()}
+        return found
 
     def depend_on(self, reads: ReadSet, module_paths: Iterable[str]) -> None:
         """Note in `reads` that a result comes from these modules (or from their absence)."""
@@ -71,13 +86,13 @@ class TextCache:
     """Texts by hash, so that a push of one module reads one text."""
 
     def __init__(self) -> None:
-        self._sources: dict[str, ModuleSource] = {}
+        self._sources: dict[str, dict[str, ModuleSource]] = {}
 
     def load(self, tx: Transaction, component: str) -> FunctionRegistry:
         """The registry of one component, through a transaction that then depends on all of its modules."""
         rows = module_rows.all_modules(tx, component)
         sources = {row.path: self._source(tx, row) for row in rows}
-        self._sources = {source.sha256 + source.path: source for source in sources.values()}
+        self._sources[component] = {source.sha256 + source.path: source for source in sources.values()}
         functions: dict[tuple[str, str], LoadedFunction] = {}
         for row in rows:
             for function in _functions_of(row):
@@ -93,7 +108,7 @@ class TextCache:
         )
 
     def _source(self, tx: Transaction, row: module_rows.ModuleRow) -> ModuleSource:
-        known = self._sources.get(row.sha256 + row.path)
+        known = self._sources.get(row.component, {}).get(row.sha256 + row.path)
         if known is not None and known.environment == row.environment:
             return known
         text = module_rows.text_of(tx, row.sha256)

@@ -25,7 +25,6 @@ from cvx.backend.functions.module_loader import LoadedFunction
 from cvx.backend.functions.results import LoggedLine, failure_text
 from cvx.backend.runner import FunctionFailure, FunctionKind, SyscallFailure, SyscallHost
 from cvx.errors import CvxError
-from cvx.values import FunctionPath
 
 _KINDS: dict[str, FunctionKind] = {"query": "query", "mutation": "mutation", "snapshotQuery": "query"}
 
@@ -97,7 +96,7 @@ async def run_nested(host: ParentHost, raw: bytes, logged: int) -> bytes:
             f"Functions ran each other more than {limits.nested_calls_max} levels deep. "
             "Is there an infinite loop of ctx.runQuery or ctx.runMutation?",
         )
-    path = resolve(args, call.services.code, call.tx, host.component, "ctx.runQuery / ctx.runMutation")
+    path = resolve(args, call.services, call.tx, host.component, "ctx.runQuery / ctx.runMutation")
     registry = call.registry(path.component)
     registry.depend_on(call.tx.reads, (path.module,))
     function = check_callable(registry.find(path), path, kind, public=False, internal_allowed=True)
@@ -135,7 +134,7 @@ async def _run(
         return child
 
     outcome = await run_function(
-        call.services, function, registry, args_json, call.next_seed(), call.environment, tx, make_host
+        call.services, function, registry, args_json, call.next_seed(), call.environment_of(component), tx, make_host
     )
     call.absorb(outcome, registry)
     own = [LoggedLine(line, function.path.udf_path, component) for line in outcome.log_lines]

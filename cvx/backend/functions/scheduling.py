@@ -44,16 +44,14 @@ _address_args = msgspec.json.Decoder(AddressArgs)
 _encode = msgspec.json.Encoder().encode
 
 
-def schedule(
-    services: Services, tx: Transaction, component: str, parent: JobRef | None, raw: bytes
-) -> bytes:
+def schedule(services: Services, tx: Transaction, component: str, parent: JobRef | None, raw: bytes) -> bytes:
     """Add the job that a syscall asks for; its id as JSON. `parent`: the job whose function asks, if it is one.
 
     Raises CvxError for an address that is none, arguments that are none, a function that is not deployed, and as
     `scheduled_jobs.schedule` does. Whether the function accepts the arguments is found out when it runs.
     """
     args = decode_syscall(_schedule_args, raw, SCHEDULE_API)
-    path = resolve(args, services.code, tx, component, SCHEDULE_API)
+    path = resolve(args, services, tx, component, SCHEDULE_API)
     registry = services.code(tx.snapshot, path.component)
     registry.depend_on(tx.reads, (path.module,))
     function = registry.find(path)
@@ -113,5 +111,5 @@ def handle_in_transaction(host: FunctionHost, raw: bytes) -> bytes:
 def function_handle(services: Services, tx: Transaction, component: str, raw: bytes) -> bytes:
     """The handle of the function a syscall names, as JSON."""
     api = "createFunctionHandle"
-    path = resolve(decode_syscall(_address_args, raw, api), services.code, tx, component, api)
-    return _encode(create_handle(services.code, tx, path))
+    path = resolve(decode_syscall(_address_args, raw, api), services, tx, component, api)
+    return _encode(create_handle(services, tx, path))

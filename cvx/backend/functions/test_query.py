@@ -52,7 +52,7 @@ async def run_test_query(
     module = _module(_MODULE_PATH, text)
     bundle = CodeBundle(f"test-query:{module.sha256}", {_MODULE_PATH: module, _WRAPPERS_PATH: _wrappers()})
     with services.db.snapshot() as snapshot:
-        environment = services.environment(snapshot)
+        environment = services.environment(snapshot, "")
         await _check(services, bundle, environment.variables)
         function = LoadedFunction(path, "query", "public", None, None, "isolate")
         tx = services.db.begin(identity, snapshot=snapshot, read_only=True)

@@ -37,6 +37,7 @@ SYSTEM_TABLES: tuple[SystemTable, ...] = (
     SystemTable("_doomed_files", 530, {"by_key": ("key",)}),
     SystemTable("_snapshot_imports", 531, {"by_state": ("state.state",)}),
     SystemTable("_exports", 532, {"by_state": ("state",), "by_start": ("start_ts",)}),
+    SystemTable("_components", 533, {"by_path": ("path",)}),
     SystemTable("_scheduled_functions", 539, {"by_completed": ("completedTime",)}),
     SystemTable("_storage", 540),
 )

@@ -265,6 +265,23 @@ def test_an_action_that_patches_shared_objects_runs_apart(app: CodeBundle) -> No
     run(app, body)
 
 
+def test_a_global_that_is_defined_is_the_actions_own(app: CodeBundle) -> None:
+    async def body(a: Acting) -> None:
+        told = await asyncio.gather(*(a.value("acting:registers", {"mark": n}) for n in range(4)))
+        assert told == [["none", n, n * 2, "mine", 1, "TypeError", False] for n in range(4)]
+        assert not a.pool._apart, "that takes no process of its own"
+
+    run(app, body)
+
+
+def test_a_process_that_cannot_be_put_back_is_replaced(app: CodeBundle) -> None:
+    async def body(a: Acting) -> None:
+        for _ in range(3):
+            assert await a.value("acting:lasting") == "left"
+
+    run(app, body)
+
+
 def test_what_has_been_noticed_is_not_run_again(app: CodeBundle) -> None:
     async def body(a: Acting) -> None:
         host = ActingHost()

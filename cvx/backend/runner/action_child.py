@@ -122,6 +122,7 @@ class ActionChild:
             messages.Credit: self._streams.granted,
             messages.Stopped: self._streams.stopped,
             messages.Pong: self._pong,
+            messages.Bye: self._bye,
             messages.Memory: self._memory_used,
             SourcesNeeded: self._sources_needed,
         }
@@ -360,6 +361,9 @@ class ActionChild:
         self._unanswered_since = None
         if message.number == self._pinged:
             self.is_doubtful = False
+
+    def _bye(self, message: messages.Bye, payload: list[bytes]) -> None:
+        self.retiring = True
 
     def _memory_used(self, message: messages.Memory, payload: list[bytes]) -> None:
         self.memory_bytes = message.heap + message.external

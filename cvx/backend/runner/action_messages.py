@@ -117,6 +117,10 @@ class Pong(msgspec.Struct, array_like=True, tag="pong", frozen=True):
     number: int
 
 
+class Bye(msgspec.Struct, array_like=True, tag="bye", frozen=True):
+    """The child ends by itself, now: it takes no further action."""
+
+
 class Memory(msgspec.Struct, array_like=True, tag="m", frozen=True):
     """The child's heap and the memory of its array buffers, in bytes, and how many module records it has made."""
 
@@ -127,7 +131,7 @@ class Memory(msgspec.Struct, array_like=True, tag="m", frozen=True):
 
 Message = (
     Hello | Asked | StoreAsked | BlobAsked | Logged | Responded | Ended | StreamEnded | StreamFailed | Credit
-    | Stopped | Pong | Memory | SourcesNeeded | ClosureKnown
+    | Stopped | Pong | Bye | Memory | SourcesNeeded | ClosureKnown
 )  # fmt: skip
 _decoder = msgspec.json.Decoder(Message)
 

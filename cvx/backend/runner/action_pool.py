@@ -271,7 +271,7 @@ class ActionPool:
         finally:
             child.reserved -= 1
             spare = [c for c in self._apart if not c.reserved and c is not child]
-            if child.dead or spare or self._is_worn(child):
+            if child.dead or child.retiring or spare or self._is_worn(child):
                 self._end(child)
 
     def _verdict(self, lost: ActionLost, call: ActionCall) -> ActionOutcome:

@@ -178,6 +178,27 @@ export const patching = action({
   },
 } as any);
 
+const registry = Symbol.for("some.package.registry");
+
+export const registers = action({
+  args: {},
+  handler: async (_, { mark }: any) => {
+    const scope = globalThis as any;
+    const before = scope[registry] ?? "none";
+    Object.defineProperty(scope, registry, { value: mark });
+    Object.defineProperty(scope, "counter", { get: () => mark * 2, configurable: true });
+    Object.defineProperties(scope, { fetch: { value: () => "mine" }, other: { value: 1 } });
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    let refused = "";
+    try {
+      Object.defineProperty(scope, "Convex", { value: 1 });
+    } catch (error: any) {
+      refused = error.name;
+    }
+    return [before, scope[registry], scope.counter, (fetch as any)(), scope.other, refused, Reflect.defineProperty(scope, "NaN", { value: 1 })];
+  },
+} as any);
+
 export const clean = action({ args: {}, handler: async () => typeof (Array.prototype as any).lastOne });
 
 export const ask = action({
@@ -232,3 +253,11 @@ export const abandon = action({
     return "left";
   },
 } as any);
+
+export const lasting = action({
+  args: {},
+  handler: async () => {
+    Object.defineProperty(Array.prototype, "stays", { value: "left" });
+    return ([] as any).stays;
+  },
+});

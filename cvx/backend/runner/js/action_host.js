@@ -131,6 +131,8 @@ function finish(execution, thrown, failure = null) {
   if (hardened && thrown !== null && isFrozenRealmError(thrown)) touched = execution.acted ? 2 : 1;
   over(execution);
   if (dropped.size > 0) warnOfDropped(execution, dropped);
+  const intact = restore === null || restore();
+  if (!intact) send(["bye"]); // Something cannot be put back: the parent gives this child nothing more.
   const lines = [];
   let error = 0;
   if (failure !== null) {
@@ -144,9 +146,9 @@ function finish(execution, thrown, failure = null) {
   const memory = memoryUsage();
   send(["d", execution.id, time, memory.heapUsed + memory.external, error, lines.length], lines);
   send(["m", memory.heapUsed, memory.external, moduleRecordsMade()]);
-  if (restore !== null && !restore()) {
+  if (!intact) {
     flush();
-    exit(0); // Something cannot be put back: the parent starts another child.
+    exit(0);
   }
 }
 

@@ -158,7 +158,7 @@ function installReplaceable(name, value) {
   Object.defineProperty(globalThis, name, {
     get() {
       const own = currentExecution()?.globals;
-      return own !== null && own !== undefined && own.has(name) ? own.get(name) : value;
+      return own !== null && own !== undefined && own.has(name) ? valueOf(own.get(name)) : value;
     },
     set(replacement) { userGlobals().set(name, replacement); },
     enumerable: false,
@@ -173,7 +173,7 @@ function installPerExecution(name, make) {
       if (!currentExecution()) return undefined;
       const own = userGlobals();
       if (!own.has(name)) own.set(name, make());
-      return own.get(name);
+      return valueOf(own.get(name));
     },
     set(replacement) { userGlobals().set(name, replacement); },
     enumerable: false,
@@ -182,6 +182,59 @@ function installPerExecution(name, make) {
 }
 
 const MISSING = Symbol("missing");
+
+/** A global that user code defined with a getter. */
+class OwnAccessor {
+  constructor(get, set) {
+    this.get = get;
+    this.set = set;
+  }
+}
+
+/** What an execution's own global is: found in its map, or behind an accessor of its. */
+function valueOf(entry) {
+  if (!(entry instanceof OwnAccessor)) return entry;
+  return entry.get === undefined ? undefined : Reflect.apply(entry.get, globalThis, []);
+}
+
+/**
+ * Let `Object.defineProperty(globalThis, …)` make or replace a global of the execution, as assignment does: packages keep
+ * registries there (openai, undici).
+ */
+function keepDefinedGlobals() {
+  const { defineProperty: define, getOwnPropertyDescriptor } = Reflect;
+  const defineGlobal = (key, descriptor) => {
+    const fixed = getOwnPropertyDescriptor(globalThis, key);
+    if (fixed !== undefined && fixed.set === undefined) return false;
+    const accessor = "get" in descriptor || "set" in descriptor;
+    userGlobals().set(key, accessor ? new OwnAccessor(descriptor.get, descriptor.set) : descriptor.value);
+    return true;
+  };
+  const isOwn = (target) => target === globalThis && currentExecution();
+  const toKey = (key) => (typeof key === "symbol" ? key : `${key}`);
+  const original = Object.defineProperty;
+  const originals = Object.defineProperties;
+  const replacements = {
+    defineProperty(target, key, descriptor) {
+      if (!isOwn(target)) return original(target, key, descriptor);
+      if (!defineGlobal(toKey(key), descriptor)) throw new TypeError(`Cannot redefine property: ${String(key)}`);
+      return target;
+    },
+    defineProperties(target, descriptors) {
+      if (!isOwn(target)) return originals(target, descriptors);
+      for (const key of Reflect.ownKeys(descriptors)) replacements.defineProperty(target, key, descriptors[key]);
+      return target;
+    },
+  };
+  define(Object, "defineProperty", { value: replacements.defineProperty, writable: true, ...hidden });
+  define(Object, "defineProperties", { value: replacements.defineProperties, writable: true, ...hidden });
+  const reflected = {
+    defineProperty(target, key, descriptor) {
+      return isOwn(target) ? defineGlobal(toKey(key), descriptor) : define(target, key, descriptor);
+    },
+  };
+  define(Reflect, "defineProperty", { value: reflected.defineProperty, writable: true, ...hidden });
+}
 
 /** What stands behind the global object: names that only user code has made. */
 function globalsBehind() {
@@ -193,7 +246,7 @@ function globalsBehind() {
     has: (target, key) => find(key) !== MISSING || Reflect.has(target, key),
     get(target, key, receiver) {
       const found = find(key);
-      return found === MISSING ? Reflect.get(target, key, receiver) : found;
+      return found === MISSING ? Reflect.get(target, key, receiver) : valueOf(found);
     },
     set(_, key, value, receiver) {
       if (receiver !== globalThis) {
@@ -354,6 +407,7 @@ function freezeError() {
  */
 export function takeOver(hardened, world = deterministicWorld) {
   const roots = installGlobals(world);
+  if (hardened) keepDefinedGlobals();
   const shared = reachable([...roots, ...hiddenIntrinsics()]);
   if (!hardened) return shared;
   for (const object of shared) if (isPrototype(object) || HOT.has(object)) repairOverrides(object);

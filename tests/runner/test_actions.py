@@ -212,6 +212,26 @@ def test_a_new_action_does_not_wait_behind_one_that_computes(app: CodeBundle) ->
     run(app, body, action_turn_s=0.5)
 
 
+def test_a_function_that_computes_is_kept_apart_once_it_is_known(app: CodeBundle) -> None:
+    async def body(a: Acting) -> None:
+        async def beside_a_computing_one() -> float:
+            computing = asyncio.ensure_future(a.value("acting:busy", {"ms": 900}))
+            sleeping = [asyncio.ensure_future(a.value("acting:sleep", {"ms": 100})) for _ in range(3)]
+            started = time.perf_counter()
+            await asyncio.gather(*sleeping)
+            took = time.perf_counter() - started
+            assert await computing == "done"
+            return took
+
+        await a.value("acting:sleep", {"ms": 1})
+        first = await beside_a_computing_one()
+        assert first > 0.6 and a.pool.children == 1, first
+        assert await beside_a_computing_one() < 0.6
+        assert a.pool.children == 2
+
+    run(app, body)
+
+
 def test_one_that_spins_alone_is_ended_at_its_deadline(app: CodeBundle) -> None:
     async def body(a: Acting) -> None:
         text = await a.failure("acting:spin", deadline_s=0.7)

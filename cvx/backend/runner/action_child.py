@@ -41,13 +41,16 @@ from cvx.backend.runner.interface import (
 )
 from cvx.backend.runner.messages import Hello, SourcesNeeded
 from cvx.errors import CvxError
+from cvx.values import FunctionPath
 
 inside_action: ContextVar[bool] = ContextVar("inside_action", default=False)
 """Whether an operation of an action is being answered: an action called here is a nested one."""
 
 _STOPPED_FACTOR = 5  # A child that is silent without using CPU (a busy machine) gets this many times as long.
 _PING_EVERY_S = 0.5
+_PING_SHARED_EVERY_S = 0.15
 _ABANDONED_S = 1.0
+_KEEPS_OTHERS_WAITING_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class ActionChild:
         self.running: dict[int, Running] = {}
         self.reserved = 0  # calls the pool has given to this child
         self.started_calls = 0
+        self.computers = 0  # those of them that are known to compute for long
         self.retiring = False
         self.memory_bytes = 0
         self.module_records = 0
@@ -419,6 +423,13 @@ class ActionChild:
         """For how long it has not answered."""
         return 0.0 if self._unanswered_since is None else now - max(self._unanswered_since, self._heard_at)
 
+    def computing(self, now: float) -> FunctionPath | None:
+        """The function that keeps the others in this child waiting, if one does."""
+        if len(self.running) < 2 or self.silent_s(now) < _KEEPS_OTHERS_WAITING_S:
+            return None
+        running = self.running.get(self.process.whose_turn() or 0)
+        return None if running is None else running.call.path
+
     def watch(self, now: float) -> None:
         """Called every so often: kills a child that is stuck or too large. `turn_s` is for those that share it."""
         if self.dead or not self._ready.done():
@@ -432,7 +443,7 @@ class ActionChild:
         if cpu is not None:
             deno.lend_cpu_time(self.process.pid, cpu, self.limits.runner_cpu_lease_s)
         if self._unanswered_since is None:
-            if now - self._heard_at > _PING_EVERY_S:
+            if now - self._heard_at > (_PING_EVERY_S if len(self.running) < 2 else _PING_SHARED_EVERY_S):
                 self._ping(now)
             return
         patience = self._patience_s()

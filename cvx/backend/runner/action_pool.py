@@ -2,7 +2,8 @@
 
 Actions go to the first child that has a place and is not stuck; another is started only when none has, so that a
 backend that runs few actions has one child, and one that runs none has none. A child that has been idle for long is ended.
-So many run at once and the rest wait; an action that another action runs does not wait, since its caller has a place.
+A function that was seen to compute for long while others
+wait gets a child to itself from then on, as far as there are any. So many run at once and the rest wait; an action that another action runs does not wait, since its caller has a place.
 
 When a child dies, the action whose turn it was is blamed (js/action_state.js); the others failed through no fault of
 theirs, and are told so. Nothing is run again, but for one case: an action that fails because it tried to change what
@@ -57,6 +58,7 @@ class ActionPool:
         self._nested = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._needs_open_realm: OrderedDict[tuple[str, FunctionPath], None] = OrderedDict()
+        self._computers: OrderedDict[FunctionPath, None] = OrderedDict()
         self._watcher: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -97,10 +99,19 @@ class ActionPool:
                 if child.dead:
                     self._end(child)  # Whoever had a call in it knows already.
                 elif child.running or child.silent_s(now) > 0:
+                    self._note_computing(child.computing(now))
                     child.watch(now)
                 elif not child.reserved and now - child.idle_since > self._limits.action_child_idle_s:
                     self._end(child)
         self._watcher = None
+
+    def _note_computing(self, path: FunctionPath | None) -> None:
+        """Remember a function that kept others waiting: it gets a child to itself from now on, while there are any."""
+        if path is not None:
+            self._computers[path] = None
+            self._computers.move_to_end(path)
+            if len(self._computers) > self._limits.runner_open_realm_functions_max:
+                self._computers.popitem(last=False)
 
     def _end(self, child: ActionChild) -> None:
         """Let a child go that has nothing to do."""
@@ -152,7 +163,8 @@ class ActionPool:
 
     # ---- choosing a child
 
-    async def _checkout(self) -> ActionChild:
+    async def _checkout(self, computes: bool) -> ActionChild:
+        """A child for an action, with a place reserved in it. One that `computes` is kept apart, where it can be."""
         assert self._profile is not None, "start() comes first"
         began = monotonic()
         while True:
@@ -165,15 +177,19 @@ class ActionPool:
                 await asyncio.sleep(_STUCK_AFTER_S / 10)  # One that is not stuck answers at once.
                 continue
             for child in free:
-                if child.reserved < self._profile.calls_per_child_max:
-                    child.reserved += 1
-                    return child
+                apart = not child.reserved if computes else not child.computers
+                if apart and child.reserved < self._profile.calls_per_child_max:
+                    return self._reserve(child, computes)
             if len(alive) < self._profile.children_max + (0 if free else 1):
                 await self._start_one()
                 continue
-            child = min(free or alive, key=lambda each: each.reserved)
-            child.reserved += 1
-            return child
+            child = min(free or alive, key=lambda each: (each.computers, each.reserved))
+            return self._reserve(child, computes)
+
+    def _reserve(self, child: ActionChild, computes: bool) -> ActionChild:
+        child.reserved += 1
+        child.computers += computes
+        return child
 
     async def _start_one(self) -> None:
         """Start another child; all who need one wait for the same."""
@@ -237,7 +253,8 @@ class ActionPool:
         needs = (call.bundle.key, call.path)
         if needs in self._needs_open_realm:
             return await self._run_apart(call, host)
-        child = await self._checkout()
+        computes = call.path in self._computers
+        child = await self._checkout(computes)
         try:
             outcome, touched = await child.run(call, host)
         except ActionLost as lost:
@@ -245,6 +262,7 @@ class ActionPool:
                 raise _stopping() from None
             return self._verdict(lost, call)
         finally:
+            child.computers -= computes
             self._give_back(child)
         if touched and self._profile.has_open_realm:
             self._needs_open_realm[needs] = None

@@ -24,6 +24,7 @@ DeathCause = Literal["timeout", "memory", "crash", "closed"]
 
 _READ_BYTES = 1 << 20
 _TAIL_BYTES = 65_536
+_NOTE_BYTES_MAX = 32
 
 
 class ActionProcess:
@@ -142,6 +143,13 @@ class ActionProcess:
         if self._outgoing:
             self._flush()
 
+    def whose_turn(self) -> int | None:
+        """Which action runs, or ran last, as far as the child has noted."""
+        if self._notes < 0:
+            return None
+        size = os.fstat(self._notes).st_size
+        return _last_note(os.pread(self._notes, _NOTE_BYTES_MAX, max(0, size - _NOTE_BYTES_MAX)))
+
     def rewind_notes(self, bytes_max: int) -> None:
         """Keep the notes short."""
         if self._notes >= 0 and os.fstat(self._notes).st_size > bytes_max:
@@ -210,8 +218,7 @@ class ActionProcess:
         text = os.pread(self._notes, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
         os.close(self._notes)
         self._notes = -1
-        note = text.rpartition(b"\x01")[2].partition(b"\n")[0]
-        self.last_note = int(note) if note.isdigit() else None
+        self.last_note = _last_note(text)
         plain = b"\n".join(line for line in text.split(b"\n") if not line.startswith(b"\x01"))
         self.last_words = plain.strip(b"\0\n ").decode("utf-8", "replace")[-8192:]
 
@@ -221,6 +228,11 @@ class ActionProcess:
         if self.killed_for is not None:
             return self.killed_for
         return "memory" if "out of memory" in self.last_words or "heap limit" in self.last_words else "crash"
+
+
+def _last_note(text: bytes) -> int | None:
+    note = text.rpartition(b"\x01")[2].partition(b"\n")[0]
+    return int(note) if note.isdigit() else None
 
 
 def _notes_file() -> int:

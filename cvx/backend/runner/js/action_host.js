@@ -114,7 +114,6 @@ async function respond(execution, response) {
 
 function begin(execution) {
   executions.set(execution.id, execution);
-  if (executions.size === 2) noteEveryTurn(true, currentExecution);
   execution.finish = finish;
   execution.within(() => {
     run(execution).then(() => finish(execution, null), (error) => finish(execution, error));
@@ -156,7 +155,6 @@ function finish(execution, thrown, failure = null) {
 function over(execution) {
   execution.phase = PHASE_OVER;
   executions.delete(execution.id);
-  if (executions.size === 1) noteEveryTurn(false, currentExecution);
   stopAllTimers(execution);
   for (const stream of execution.streams_) stream.stop();
   execution.streams_.clear();
@@ -284,6 +282,7 @@ async function main() {
   const shared = takeOver(hardened, actionWorld);
   setRealm(shared);
   if (!hardened) restore = rememberRealm(shared);
+  noteEveryTurn(currentExecution);
   send(["hello", 1]);
   flush();
   await readFrames(take);

@@ -2,8 +2,8 @@
 //
 // Actions are interleaved by the event loop, so nothing here says "the current one" but the asynchronous context that
 // V8 carries along promises, and Deno along timers and its own operations (state.js reads it).
-// Rule: while more than one action is here, whoever begins to run is noted on standard error, which is a file that only
-// the parent reads, and only when this process had to be ended: the last note says whose turn it was.
+// Rule: whoever begins to run, and was not the one before, is noted on standard error, which is a file that only the
+// parent reads, and only when this process seems stuck or had to be ended: the last note says whose turn it was.
 
 import { Execution, PHASE_OVER, PHASE_RUN, within } from "./state.js";
 
@@ -57,10 +57,9 @@ export function noteRunning(execution) {
   core.writeSync(2, encoder.encode(`\x01${execution.id}\n`));
 }
 
-/** Whether to note every change: only then can it be of interest. */
-export function noteEveryTurn(wanted, current) {
-  const before = wanted ? () => noteRunning(current()) : undefined;
-  core.setPromiseHooks(undefined, before, undefined, undefined);
+/** Note every change from now on. (For an `await` that began before, V8 would not call.) */
+export function noteEveryTurn(current) {
+  core.setPromiseHooks(undefined, () => noteRunning(current()), undefined, undefined);
 }
 
 /** The action whose code calls; throws when none may. */

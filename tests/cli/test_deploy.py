@@ -146,6 +146,22 @@ def test_a_failure_leaves_the_deployment_as_it_was(project: Path, server: Backen
     assert double(project, server) == 3
 
 
+def test_an_index_of_a_large_table_is_not_dropped_unasked(project: Path, server: BackendProcess) -> None:
+    schema = project / "convex" / "schema.ts"
+    plain = schema.read_text()
+    schema.write_text(plain.replace("v.string() })", 'v.string() }).index("by_name", ["name"])'))
+    assert deploy(project, server).code == 0
+    cvx("run", "misc:add", '{"name": "one"}', *target(server), cwd=project)
+    schema.write_text(plain)
+    large = {"CONVEX_MIN_DOCUMENTS_FOR_INDEX_DELETE_WARNING": "1"}
+    for words in ([], ["--yes"]):
+        done = deploy(project, server, *words, env=large)
+        assert done.code == 2 and "items.by_name" in done.err and "--yes=delete-indexes" in done.err
+    assert deploy(project, server, "--dry-run", env=large).code == 0, "a rehearsal drops nothing"
+    assert deploy(project, server, "--yes=delete-indexes", env=large).code == 0
+    assert deploy(project, server, env=large).code == 0, "and now there is nothing to ask"
+
+
 def test_twice_is_once(project: Path, server: BackendProcess) -> None:
     write_version(project, 21)
     assert deploy(project, server).code == 0

@@ -17,7 +17,11 @@ from cvx.cli.context import CommandContext
 from cvx.errors import CvxError
 
 if TYPE_CHECKING:
-    from cvx.toolchain.client import Changes
+    from cvx.toolchain.client import Changes, DroppedIndex
+
+LARGE_TABLE_DOCUMENTS = 100_000
+"""From here on dropping an index is asked about, as in the official CLI (cli-and-deploy.md §1.8)."""
+_LARGE_VARIABLE = "CONVEX_MIN_DOCUMENTS_FOR_INDEX_DELETE_WARNING"
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -50,10 +54,17 @@ def deploy(
         str, typer.Option("--typecheck", metavar="MODE", help="try, enable or disable.")
     ] = "try",
     codegen: Annotated[str, typer.Option("--codegen", metavar="MODE", help="enable or disable.")] = "enable",
+    skip_large_indexes_check: Annotated[
+        bool,
+        typer.Option("--skip-large-indexes-check", help="Drop indexes of large tables without asking."),
+    ] = False,
     yes: Annotated[
         str | None,
         typer.Option(
-            "--yes", metavar="", help="For scripts of the official CLI; nothing is asked.", show_default=False
+            "--yes",
+            metavar="[RISK]",
+            help="Do not ask; dropping indexes of large tables takes --yes=delete-indexes.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
@@ -64,6 +75,11 @@ def deploy(
     begin = time.monotonic()
 
     from cvx.toolchain.client import changes_of
+
+    asks = not (skip_large_indexes_check or dry_run or yes == "delete-indexes")
+
+    def agree(dropped: list[DroppedIndex]) -> None:
+        _agree_to_drop(context, dropped)
 
     async def go() -> tuple[Any, str, list[dict[str, Any]]]:
         from cvx.toolchain.dev import push_once
@@ -83,6 +99,7 @@ def deploy(
                 message=message,
                 typecheck=typecheck,  # type: ignore[arg-type]  # one_of has checked it
                 codegen=codegen == "enable",
+                before_start=agree if asks else None,
             )
             return pushed, url, before
 
@@ -123,6 +140,25 @@ def _show(context: CommandContext, changes: tuple[Changes, ...], dry_run: bool) 
         )
         groups = [(name, [(c.mark, c.name, c.detail) for c in found]) for name, found in change.groups()]
         context.output.say(context.output.tree(title, groups))
+
+
+def _agree_to_drop(context: CommandContext, dropped: list[DroppedIndex]) -> None:
+    """Ask before indexes of large tables go: building them again could take long. Raises `NotConfirmed`."""
+    least = int(os.environ.get(_LARGE_VARIABLE) or LARGE_TABLE_DOCUMENTS)
+    large = [index for index in dropped if index.documents >= least]
+    if not large:
+        return
+    context.output.clear_status()
+    for index in large:
+        where = f" in component {index.component}" if index.component else ""
+        context.output.warn(f"This drops the index {index.name}{where}, of {index.documents:,} documents.")
+    what = "Drop this index?" if len(large) == 1 else f"Drop these {len(large)} indexes?"
+    if not context.prompts.confirm(what, default=False, flag="--yes=delete-indexes"):
+        raise CvxError(
+            "NotConfirmed",
+            "The deploy was called off; nothing was changed.",
+            hint="Put the index back into the schema, or make it staged: { staged: true } keeps it.",
+        )
 
 
 def _run_build(context: CommandContext, command_line: str, variable: str | None, url: str) -> None:

@@ -15,6 +15,7 @@ from cvx.toolchain.client.live import LiveClient, QueryResult
 from cvx.toolchain.client.logs import LoggedCall, follow_logs, render_log
 from cvx.toolchain.client.push import (
     Analysis,
+    DroppedIndex,
     HashedModule,
     PushedCode,
     Pusher,
@@ -42,6 +43,7 @@ __all__ = [
     "Change",
     "Changes",
     "DeploymentClient",
+    "DroppedIndex",
     "ExportedZip",
     "FunctionAnswer",
     "HashedModule",

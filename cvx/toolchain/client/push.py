@@ -94,6 +94,23 @@ class PushOutcome:
     auth_diff: AuthDiff = field(default_factory=AuthDiff)
 
 
+@dataclass(frozen=True)
+class DroppedIndex:
+    """An index that a push would drop, of a table with so many documents: building it again takes that much time."""
+
+    name: str
+    documents: int
+    component: str = ""
+
+
+class _EvaluatedSchema(msgspec.Struct, rename="camel"):
+    indexes: list[dict[str, Any]] = []
+
+
+class _Evaluation(msgspec.Struct, rename="camel"):
+    component_schema_evaluations: dict[str, _EvaluatedSchema] = {}
+
+
 class _Started(msgspec.Struct, rename="camel"):
     """The parts of start_push's answer that we look at; all of it is sent back."""
 
@@ -156,6 +173,23 @@ class Pusher:
         diff = started.schema_change.index_diffs.get("") or (root.index_diff if root else IndexDiff())
         return PushOutcome(started.analysis, diff, finished.component_diffs, sent, finished.auth_diff)
 
+    async def dropped_indexes(self, code: PushedCode) -> list[DroppedIndex]:
+        """The indexes that pushing `code` would drop; none when the deployment cannot tell (§1.8)."""
+        request = self._request(code, dry_run=True, known={})[0]
+        try:
+            raw = await self._client.post_push("/api/deploy2/evaluate_schema", request)
+        except CvxError as error:
+            if error.details.get("status") == 404:
+                return []
+            raise _explained(error) from error
+        found = msgspec.json.decode(raw, type=_Evaluation).component_schema_evaluations
+        return [
+            DroppedIndex(str(index["name"]), int(index.get("numDocs", 0)), component)
+            for component, evaluated in found.items()
+            for index in evaluated.indexes
+            if index.get("change") == "dropped"
+        ]
+
     async def analyze(self, code: PushedCode) -> Analysis:
         """What the deployment makes of the code, changing nothing (for code generation)."""
         raw, _ = await self._start(code, dry_run=True, for_codegen=True)
@@ -171,7 +205,19 @@ class Pusher:
     async def _start(
         self, code: PushedCode, dry_run: bool, *, for_codegen: bool = False
     ) -> tuple[bytes, int]:
-        changed, unchanged = _partition(code.modules, self._known or {})
+        request, sent = self._request(code, dry_run=dry_run, known=self._known or {}, for_codegen=for_codegen)
+        return await self._client.post_push("/api/deploy2/start_push", request), sent
+
+    def _request(
+        self,
+        code: PushedCode,
+        *,
+        dry_run: bool,
+        known: dict[str, tuple[str, str]],
+        for_codegen: bool = False,
+    ) -> tuple[StartPushRequest, int]:
+        """The body of a push that leaves out the `known` modules, and how many it carries."""
+        changed, unchanged = _partition(code.modules, known)
         request = StartPushRequest(
             admin_key=self._client.deployment.admin_key,
             app_definition=AppDefinition(
@@ -189,7 +235,7 @@ class Pusher:
             node_version=code.node_version,
             for_codegen=for_codegen,
         )
-        return await self._client.post_push("/api/deploy2/start_push", request), len(changed)
+        return request, len(changed)
 
     async def _follow_schema(
         self, change: SchemaChange, dry_run: bool, on_progress: Callable[[SchemaInProgress], None] | None

@@ -31,7 +31,7 @@ from cvx.toolchain.build import (
     init_functions_dir,
     write_stubs,
 )
-from cvx.toolchain.client import Analysis, HashedModule, PushedCode, Pusher, PushOutcome
+from cvx.toolchain.client import Analysis, DroppedIndex, HashedModule, PushedCode, Pusher, PushOutcome
 from cvx.toolchain.client.push import SERVER_VERSION
 from cvx.toolchain.progress import Notice, Reporter, Step, task
 from cvx.toolchain.project import Project, find_package, load_project, package_version
@@ -106,16 +106,21 @@ class Pipeline:
         *,
         dry_run: bool = False,
         message: str | None = None,
+        before_start: Callable[[list[DroppedIndex]], None] | None = None,
         before_finish: Callable[[], None] | None = None,
     ) -> Pushed:
         """Push a build unless the deployment has exactly it; write the generated files beside that.
 
+        `before_start` is told which indexes would be dropped, and may stop the push by raising.
         `before_finish` runs in a thread once the types are generated and may stop the push by raising.
         """
         begin = time.monotonic()
         if build.digest == self._pushed_digest and not dry_run:
             written = await self._generate(build, self._analysis)
             return Pushed(build, None, written, time.monotonic() - begin)
+        code = pushed_code(build.bundle)
+        if before_start is not None:
+            before_start(await pusher.dropped_indexes(code))
         generating: list[asyncio.Task[tuple[str, ...]]] = []
 
         async def understood(analysis: Analysis) -> None:
@@ -128,7 +133,7 @@ class Pipeline:
         try:
             with task(self._reporter, "push", "Pushing functions", "Pushed functions"):
                 outcome = await pusher.push(
-                    pushed_code(build.bundle),
+                    code,
                     dry_run=dry_run,
                     message=message,
                     on_analysis=understood,

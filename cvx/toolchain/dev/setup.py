@@ -7,6 +7,7 @@ Set-up order: files from a template (or what an app is missing), npm packages, t
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from cvx.toolchain.build import (
     init_functions_dir,
     write_stubs,
 )
-from cvx.toolchain.client import DeploymentClient, Pusher
+from cvx.toolchain.client import DeploymentClient, DroppedIndex, Pusher
 from cvx.toolchain.dev.local_backend import prepare_deployment
 from cvx.toolchain.dev.loop import TypecheckMode, checked_types
 from cvx.toolchain.dev.pipeline import Pipeline, Pushed
@@ -117,6 +118,7 @@ async def push_once(
     message: str | None = None,
     typecheck: TypecheckMode = "disable",
     codegen: bool = True,
+    before_start: Callable[[list[DroppedIndex]], None] | None = None,
 ) -> Pushed:
     """Build and push; type errors (as `typecheck` demands) stop it before anything is activated."""
     with Bundler() as bundler:
@@ -128,5 +130,10 @@ async def push_once(
                 checked_types(build.project, typecheck)
 
         return await pipeline.push(
-            build, Pusher(client), dry_run=dry_run, message=message, before_finish=check
+            build,
+            Pusher(client),
+            dry_run=dry_run,
+            message=message,
+            before_start=before_start,
+            before_finish=check,
         )

@@ -218,6 +218,7 @@ class Limits:
 
     # Pushes and administration.
     user_modules_max: int = 4_096
+    components_max: int = 500  # Instances, however deep.
     module_bytes_max: int = 230_000_000  # Of all modules of an app, with their source maps.
     schema_wait_s: float = 60.0
     unfinished_push_s: float = 3_600.0  # How long the texts of a push that never finishes are kept.

@@ -82,7 +82,7 @@ _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "Clients and requests",
         ("socket_", "transition_", "request_", "echo_", "keep_alive", "stop_", "health_"),
     ),
-    ("Pushes", ("push_", "user_modules", "module_", "schema_wait", "unfinished_push")),
+    ("Pushes", ("push_", "user_modules", "components", "module_", "schema_wait", "unfinished_push")),
     ("Deno children", ("runner_",)),
     (
         "The engine",

@@ -1,7 +1,7 @@
 """MVCC: snapshots, optimistic transactions, one committer, subscriptions."""
 
 from cvx.backend.database import definitions, staging
-from cvx.backend.database.bootstrap import catalog_of
+from cvx.backend.database.bootstrap import catalog_of, define_component_tables
 from cvx.backend.database.catalog import (
     INDEXES,
     PUBLIC_SYSTEM_TABLES,
@@ -50,6 +50,7 @@ __all__ = [
     "Turn",
     "Usage",
     "catalog_of",
+    "define_component_tables",
     "definitions",
     "key_of",
     "staging",

@@ -12,6 +12,7 @@ from cvx.backend.database.catalog import (
     BASIC_TABLES,
     FIRST_FREE_STORE_ID,
     INDEXES,
+    PUBLIC_SYSTEM_TABLES,
     ROOT,
     Catalog,
     SystemTable,
@@ -77,13 +78,13 @@ def store_id_source(store: Store) -> Callable[[int], int]:
     return take
 
 
-def define_system_tables(tx: Transaction, tables: Sequence[SystemTable]) -> None:
+def define_system_tables(tx: Transaction, tables: Sequence[SystemTable], *, component: str = ROOT) -> None:
     """Create what is missing of the system tables and their indexes; drop indexes they no longer have."""
     for wanted in tables:
-        info = tx.table(wanted.name)
+        info = tx.table(wanted.name, component=component)
         is_new = info is None
         if info is None:
-            info = create_table(tx, wanted.name, ROOT, numbered=wanted.number)
+            info = create_table(tx, wanted.name, component, numbered=wanted.number)
         assert info.number == wanted.number, f"{wanted.name} keeps its number"
         have = {index.name: index for index in info.indexes}
         for name, fields in wanted.indexes.items():
@@ -92,9 +93,9 @@ def define_system_tables(tx: Transaction, tables: Sequence[SystemTable]) -> None
                 continue
             if old is not None and old.row is not None:
                 drop_index(tx, DocumentId(_INDEXES_NUMBER, old.row))
-                info = _again(tx, wanted.name)
+                info = _again(tx, wanted.name, component)
             add_index(tx, info, DatabaseIndex(name, fields), state="enabled" if is_new else "backfilling")
-            info = _again(tx, wanted.name)
+            info = _again(tx, wanted.name, component)
         for old in have.values():
             if old.row is not None:
                 drop_index(tx, DocumentId(_INDEXES_NUMBER, old.row))
@@ -103,8 +104,14 @@ def define_system_tables(tx: Transaction, tables: Sequence[SystemTable]) -> None
 _INDEXES_NUMBER = next(table.number for table in BASIC_TABLES if table.name == INDEXES)
 
 
-def _again(tx: Transaction, name: str) -> TableInfo:
-    info = tx.table(name)
+def define_component_tables(tx: Transaction, tables: Sequence[SystemTable], component: str) -> None:
+    """Create the system tables that each component has for itself: those user code may read."""
+    own = [table for table in tables if table.name in PUBLIC_SYSTEM_TABLES]
+    define_system_tables(tx, own, component=component)
+
+
+def _again(tx: Transaction, name: str, component: str) -> TableInfo:
+    info = tx.table(name, component=component)
     assert info is not None
     return info
 

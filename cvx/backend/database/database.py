@@ -26,6 +26,7 @@ from cvx.backend.config import Limits
 from cvx.backend.database.backfill import BackfillProgress, fill_index
 from cvx.backend.database.bootstrap import (
     cursor_key,
+    define_component_tables,
     define_system_tables,
     load_catalog,
     store_id_source,
@@ -97,7 +98,14 @@ class Database:
     async def _start(self, system_tables: Sequence[SystemTable]) -> None:
         self._maintenance.start()
         await self._fill_unbuilt()
-        await self.run(None, lambda tx: define_system_tables(tx, system_tables), write_source="start")
+
+        def define(tx: Transaction) -> None:
+            define_system_tables(tx, system_tables)
+            for component in tx.catalog.components:
+                if component:
+                    define_component_tables(tx, system_tables, component)
+
+        await self.run(None, define, write_source="start")
         while any(system_indexes_backfilling(self.catalog)):
             await self._maintenance.idle()  # System code expects its indexes to be there.
 

@@ -16,11 +16,12 @@ from cvx.backend.database import Transaction
 from cvx.backend.deploy.code import CodePackage
 from cvx.backend.deploy.errors import push_error, race
 from cvx.backend.deploy.plan import plan_indexes
-from cvx.backend.model import deployment, modules, schemas
+from cvx.backend.model import components, deployment, modules, schemas
 from cvx.backend.model.deployment import CanonicalUrls, UdfConfig
 from cvx.protocol.push import (
     AuthDiff,
     AuthProvider,
+    ComponentPath,
     ComponentSchemaStatus,
     EvaluatedDefinition,
     SchemaComplete,
@@ -39,38 +40,51 @@ def schema_text(schema: Schema) -> str:
     return msgspec.json.encode(schema.to_json(), order="sorted").decode()
 
 
-def schema_status(tx: Transaction, schema_id: str) -> SchemaStatus:
-    """How far a pending schema is."""
+def schema_status(tx: Transaction, schema_ids: Mapping[ComponentPath, str | None]) -> SchemaStatus:
+    """How far the pending schemas of a push are."""
+    progress: dict[ComponentPath, ComponentSchemaStatus] = {}
+    for component, schema_id in schema_ids.items():
+        if schema_id is None:
+            continue
+        found = _component_status(tx, schema_id, component)
+        if not isinstance(found, ComponentSchemaStatus):
+            return found
+        progress[component] = found
+    if all(
+        status.schema_validation_complete and status.indexes_complete == status.indexes_total
+        for status in progress.values()
+    ):
+        return SchemaComplete()
+    return SchemaInProgress(components=progress)
+
+
+def _component_status(
+    tx: Transaction, schema_id: str, component: ComponentPath
+) -> ComponentSchemaStatus | SchemaFailed | SchemaRaceDetected:
     info = schemas.by_id(tx, schema_id)
     if info is None or info.state == "overwritten":
         return SchemaRaceDetected()
     if info.state == "failed":
-        return SchemaFailed(error=info.error or "", component_path="", table_name=info.failed_table)
-    live = [item for item in schemas.deployed_indexes(tx) if not item.index.staged]
+        return SchemaFailed(error=info.error or "", component_path=component, table_name=info.failed_table)
+    deployed = schemas.deployed_indexes(tx, component)
+    live = [item for item in deployed if not item.index.staged]
     wanted = {(t.name, i.name) for t in info.schema.tables.values() for i in t.indexes if not i.staged}
     # An index that turns from staged to live must be built by then, like a new one.
-    staged = [
-        item
-        for item in schemas.deployed_indexes(tx)
-        if item.index.staged and (item.table, item.index.name) in wanted
-    ]
+    staged = [item for item in deployed if item.index.staged and (item.table, item.index.name) in wanted]
     relevant = live + staged
-    complete = sum(1 for item in relevant if item.state != "backfilling")
-    validated = info.state in ("validated", "active")
-    if validated and complete == len(relevant):
-        return SchemaComplete()
-    return SchemaInProgress(
-        components={
-            "": ComponentSchemaStatus(
-                schema_validation_complete=validated, indexes_complete=complete, indexes_total=len(relevant)
-            )
-        }
+    return ComponentSchemaStatus(
+        schema_validation_complete=info.state in ("validated", "active"),
+        indexes_complete=sum(1 for item in relevant if item.state != "backfilling"),
+        indexes_total=len(relevant),
     )
 
 
-def activate_schema(tx: Transaction, schema_id: str | None) -> SchemaDiff | None:
-    """Put a validated schema (None: no schema) and its indexes in force."""
-    old = schemas.active(tx)
+def activate_schema(
+    tx: Transaction, schema_id: str | None, component: ComponentPath = "", *, rehearsal: bool = False
+) -> SchemaDiff | None:
+    """Put a validated schema (None: no schema) and its indexes in force. `rehearsal`: nothing of it will last, so
+    nobody has to be ready."""
+    old = schemas.active(tx, component)
     schema: Schema | None = None
     if schema_id is not None:
         info = schemas.by_id(tx, schema_id)
@@ -83,33 +97,43 @@ def activate_schema(tx: Transaction, schema_id: str | None) -> SchemaDiff | None
                 retry_when="data",
             )
         if info.state == "pending":
-            raise push_error(
-                "SchemaNotValidated", "The schema has not been checked against all documents yet.",
-                hint="Wait for the schema before finishing the push.", retry_when="time",
-            )  # fmt: skip
+            if not rehearsal:
+                raise push_error(
+                    "SchemaNotValidated", "The schema has not been checked against all documents yet.",
+                    hint="Wait for the schema before finishing the push.", retry_when="time",
+                )  # fmt: skip
+            schemas.mark_validated(tx, schema_id)
         schema = info.schema
-    plan = plan_indexes(schema, schemas.deployed_indexes(tx))
+    plan = plan_indexes(schema, schemas.deployed_indexes(tx, component))
     if plan.create:
         raise race("Another push has dropped indexes that this one was building.")
     for item in plan.enable:
-        if item.state == "backfilling":
+        if item.state != "backfilling":
+            schemas.enable_index(tx, item.id)
+        elif not rehearsal:
             raise push_error(
                 "IndexesNotReady", f"The index {item.table}.{item.index.name} is still being built.",
                 hint="Wait for the schema before finishing the push.", retry_when="time",
             )  # fmt: skip
-        schemas.enable_index(tx, item.id)
     for item in plan.stage:
         schemas.stage_index(tx, item.id)
     for item in (*plan.drop, *plan.discard):
         schemas.drop_index(tx, item.id)
-    schemas.activate(tx, schema_id)
+    schemas.activate(tx, schema_id, component)
     before, after = (None if s is None else schema_text(s) for s in (old, schema))
     return None if before == after else SchemaDiff(previous_schema=before, next_schema=after)
 
 
 def fingerprint(tx: Transaction) -> object:
     """What two pushes that finish at the same time both change."""
-    return {row.path: row.sha256 for row in modules.all_modules(tx)}, schemas.active_id(tx)
+    return [
+        (
+            instance,
+            {row.path: row.sha256 for row in modules.all_modules(tx, path)},
+            schemas.active_id(tx, path),
+        )
+        for path, instance in components.instances(tx).items()
+    ]
 
 
 # ----------------------------------------------------------------------------------------------------- settings

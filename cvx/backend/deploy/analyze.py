@@ -14,9 +14,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-import msgspec
 
 from cvx.backend.config import Limits
 from cvx.backend.deploy.auth_config import auth_providers
@@ -38,9 +35,7 @@ from cvx.protocol.push import (
     AnalyzedModuleJson,
     AnalyzedRouteJson,
     AuthProvider,
-    CheckedComponent,
-    CheckedHttpRoutes,
-    ComponentInstantiation,
+    ComponentDefinition,
     DefinitionMetadata,
     EvaluatedDefinition,
     PushedModule,
@@ -71,9 +66,15 @@ class ImportPhase:
     seed: bytes
 
 
+NO_DEFINITION = DefinitionMetadata(
+    path="", definition_type={"type": "app"}, exports={"type": "branch", "branch": []}
+)
+"""Until definitions are evaluated."""
+
+
 @dataclass(frozen=True)
 class Analysis:
-    """What a push's code declares. `modules` are all of the app's, by path, as they will be stored."""
+    """What the code of the app, or of a component, declares. `modules` are all of it, by path, as they will be stored."""
 
     modules: Mapping[str, AnalyzedModuleJson]
     sources: Mapping[str, ModuleSource]
@@ -89,16 +90,6 @@ class Analysis:
             functions=dict(self.modules),
             udf_config=self.udf_config,
             schema=None if self.schema is None else self.schema.to_json(with_creation_time=True),
-        )
-
-    def app(self) -> CheckedComponent:
-        """The component tree: for now the app alone."""
-        http = self.modules.get(HTTP_PATH)
-        routes = (
-            None if http is None or http.http_routes is None else [item.route for item in http.http_routes]
-        )
-        return CheckedComponent(
-            definition_path="", component_path="", http_routes=CheckedHttpRoutes(http_module_routes=routes)
         )
 
 
@@ -120,15 +111,17 @@ def check_supported(request: StartPushRequest) -> None:
             f'Node.js version {request.node_version[:20]} is not supported for "use node" actions.',
             hint=f"Set node.nodeVersion in convex.json to {', '.join(NODE_VERSIONS[:-1])} or {NODE_VERSIONS[-1]}.",
         )
-    if request.component_definitions:
-        names = ", ".join(item.definition_path for item in request.component_definitions)
-        raise push_error(
-            "ComponentsNotSupported",
-            f"Components are not available yet in this backend; the app uses {names}.",
-            hint="Remove the component from convex.config.ts.",
-        )
     for module in request.app_definition.modules:
         check_environment(module.path, module.environment)
+    for component in request.component_definitions:
+        for module in component.functions:
+            if module.environment == "node":
+                raise push_error(
+                    "InvalidModules",
+                    f'{module.path} of the component {component.definition_path} is a "use node" module. '
+                    "Components cannot have any.",
+                    hint='Remove "use node", or move the action into the app.',
+                )
 
 
 def check_environment(path: str, environment: str) -> None:
@@ -184,32 +177,86 @@ async def analyze(
     of_node = await _imported_by_node(node, request, sources, environment, phase, known)
     _raise_failures(of_node, sources)
     found = {**result.modules, **of_node.modules}
+    return Analysis(
+        modules=_declared(found, sources, known),
+        sources=sources,
+        schema=_schema(result.schema_json),
+        auth=auth_providers(result.auth_config_json),
+        definition=NO_DEFINITION,
+        udf_config=_udf_config(app.udf_server_version, phase),
+    )
+
+
+async def analyze_component(
+    runner: FunctionRunner,
+    component: ComponentDefinition,
+    sources: Mapping[str, ModuleSource],
+    environment: Mapping[str, str],
+    phase: ImportPhase,
+    known: Mapping[str, AnalyzedModuleJson],
+    limits: Limits,
+) -> Analysis:
+    """As `analyze`, for the modules and the schema of one component."""
+    check_sources(sources, limits)
+    schema = component.schema
+    everything = dict(sources) | ({} if schema is None else {schema.path: module_source(schema)})
+    entries = tuple(path for path in sorted(sources) if not path.startswith(CHUNKS) and path not in known)
+    result = await runner.analyze(
+        AnalyzeRequest(
+            bundle=_bundle(everything),
+            paths=entries,
+            env=environment,
+            import_phase_ms=phase.ms,
+            import_seed=phase.seed,
+            schema_path=None if schema is None else schema.path,
+        )
+    )
+    _raise_failures(result, sources, component.definition_path)
+    return Analysis(
+        modules=_declared(result.modules, sources, known),
+        sources=sources,
+        schema=_schema(result.schema_json),
+        auth=(),
+        definition=NO_DEFINITION,
+        udf_config=_udf_config(component.udf_server_version, phase),
+    )
+
+
+def _declared(
+    found: Mapping[str, AnalyzedModule],
+    sources: Mapping[str, ModuleSource],
+    known: Mapping[str, AnalyzedModuleJson],
+) -> dict[str, AnalyzedModuleJson]:
     modules = {path: _module_json(found.get(path), path) for path in sources if path not in known}
     modules = dict(sorted((modules | {path: known[path] for path in sources if path in known}).items()))
     _check_cron_targets(modules)
+    return modules
+
+
+def _schema(text: str | None) -> Schema | None:
     try:
-        schema = None if result.schema_json is None else parse_schema(result.schema_json)
+        return None if text is None else parse_schema(text)
     except CvxError as error:
         raise as_push_error(error) from None
-    return Analysis(
-        modules=modules,
-        sources=sources,
-        schema=schema,
-        auth=auth_providers(result.auth_config_json),
-        definition=_definition(result.definition_json),
-        udf_config=UdfConfigJson(
-            server_version=app.udf_server_version,
-            import_phase_rng_seed=to_json(phase.seed),
-            import_phase_unix_timestamp=to_json(int(phase.ms * 1_000_000)),
-        ),
+
+
+def no_udf_config(phase: ImportPhase) -> UdfConfigJson:
+    """That of code nobody will run."""
+    return _udf_config("", phase)
+
+
+def _udf_config(server_version: str, phase: ImportPhase) -> UdfConfigJson:
+    return UdfConfigJson(
+        server_version=server_version,
+        import_phase_rng_seed=to_json(phase.seed),
+        import_phase_unix_timestamp=to_json(int(phase.ms * 1_000_000)),
     )
 
 
 async def analyze_schema(
-    runner: FunctionRunner, request: StartPushRequest, phase: ImportPhase
+    runner: FunctionRunner, module: PushedModule | None, phase: ImportPhase
 ) -> Schema | None:
-    """The schema alone, for evaluate_push and evaluate_schema."""
-    module = request.app_definition.schema
+    """A schema alone, for evaluate_push and evaluate_schema."""
     if module is None:
         return None
     source = module_source(module)
@@ -217,10 +264,7 @@ async def analyze_schema(
     asked = AnalyzeRequest(bundle, (), {}, phase.ms, phase.seed, schema_path=source.path)
     result = await runner.analyze(asked)
     _raise_failures(result, bundle.modules)
-    try:
-        return None if result.schema_json is None else parse_schema(result.schema_json)
-    except CvxError as error:
-        raise as_push_error(error) from None
+    return _schema(result.schema_json)
 
 
 async def analyze_auth(
@@ -253,10 +297,8 @@ async def _imported(
     phase: ImportPhase,
     known: Collection[str],
 ) -> AnalyzeResult:
-    extra = [
-        module for module in (request.app_definition.schema, request.app_definition.definition) if module
-    ]
-    everything = dict(sources) | {module.path: module_source(module) for module in extra}
+    schema = request.app_definition.schema
+    everything = dict(sources) | ({} if schema is None else {schema.path: module_source(schema)})
     entries = tuple(
         path
         for path in sorted(sources)
@@ -265,7 +307,6 @@ async def _imported(
         and path not in known
         and sources[path].environment != "node"
     )
-    schema, definition = request.app_definition.schema, request.app_definition.definition
     return await runner.analyze(
         AnalyzeRequest(
             bundle=_bundle(everything),
@@ -275,7 +316,6 @@ async def _imported(
             import_seed=phase.seed,
             schema_path=None if schema is None else schema.path,
             auth_config_path=AUTH_CONFIG_PATH if AUTH_CONFIG_PATH in sources else None,
-            definition_path=None if definition is None else definition.path,
         )
     )
 
@@ -319,20 +359,21 @@ def node_packages(request: StartPushRequest) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((item.name, item.version) for item in request.node_dependencies))
 
 
-def _raise_failures(result: AnalyzeResult, sources: Mapping[str, ModuleSource]) -> None:
-    """The first failure in the order of work: functions before auth config before schema before definition."""
+def _raise_failures(result: AnalyzeResult, sources: Mapping[str, ModuleSource], component: str = "") -> None:
+    """The first failure in the order of work: functions before auth config before schema."""
     if not result.failures:
         return
     order = {path: at for at, path in enumerate(sorted(sources))}
     special = {AUTH_CONFIG_PATH: len(order), "schema.js": len(order) + 1}
     rank = order | special
     first = min(result.failures, key=lambda failure: rank.get(failure.path, len(order) + 2))
+    where = f"In the component {component}: " if component else ""
     if first.code == "InvalidModules":
         raise push_error(
-            first.code, f"Loading the pushed modules encountered the following error:\n{first.message}"
+            first.code, f"{where}Loading the pushed modules encountered the following error:\n{first.message}"
         )
     needs_variable = first.code == "AuthConfigMissingEnvironmentVariable"
-    raise push_error(first.code, first.message, retry_when="env" if needs_variable else "files")
+    raise push_error(first.code, where + first.message, retry_when="env" if needs_variable else "files")
 
 
 def _module_json(module: AnalyzedModule | None, path: str) -> AnalyzedModuleJson:
@@ -404,44 +445,3 @@ def _check_cron_targets(modules: Mapping[str, AnalyzedModuleJson]) -> None:
                 "a cron runs a mutation or an action.",
                 hint="Correct the function reference in crons.ts.",
             )
-
-
-class _DefinitionJson(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
-    """What `export()` of a convex.config.js gives."""
-
-    definition_type: dict[str, Any]
-    child_components: list[Any] = []
-    http_mounts: dict[str, str] = {}
-    http_prefix: str | None = None
-    exports: dict[str, Any] = {}
-    env_vars: list[tuple[str, Any]] | None = None
-
-
-def _definition(text: str | None) -> DefinitionMetadata:
-    """The app's definition; an app without convex.config.ts has the empty one."""
-    empty = {"type": "branch", "branch": []}
-    if text is None:
-        return DefinitionMetadata(path="", definition_type={"type": "app"}, exports=empty)
-    try:
-        parsed = msgspec.json.decode(text, type=_DefinitionJson)
-    except msgspec.DecodeError as error:
-        raise push_error("InvalidDefinition", f"convex.config.js does not export an app: {error}.") from None
-    if parsed.definition_type.get("type") != "app":
-        raise push_error(
-            "InvalidDefinition", "convex.config.js of the app must export defineApp(), not defineComponent()."
-        )
-    children = msgspec.convert(parsed.child_components, list[ComponentInstantiation])
-    if children:
-        raise push_error(
-            "ComponentsNotSupported",
-            f"Components are not available yet in this backend; the app uses {children[0].name}.",
-            hint="Remove the component from convex.config.ts.",
-        )
-    return DefinitionMetadata(
-        path="",
-        definition_type=parsed.definition_type,
-        http_mounts=parsed.http_mounts,
-        http_prefix=parsed.http_prefix,
-        exports=parsed.exports or empty,
-        env_vars=parsed.env_vars,
-    )

@@ -20,6 +20,7 @@ from cvx.backend.runner import ModuleSource
 from cvx.errors import CvxError
 from cvx.protocol.push import (
     AnalyzedModuleJson,
+    ComponentDefinition,
     CronDiff,
     EvaluatedDefinition,
     ModuleDiff,
@@ -35,10 +36,11 @@ _ANALYSIS_VERSION = 2
 
 
 class CodePackage(msgspec.Struct, rename="camel", frozen=True):
-    """What `start` prepared of one component's code: opaque to the pusher, who brings it back."""
+    """What `start` prepared of one definition's code: opaque to the pusher, who brings it back. `schema`: its text."""
 
     modules: list[ModuleHash]
     functions: str
+    schema: str | None = None
     node_version: str | None = None
     node_dependencies: list[NodeDependency] = []
 
@@ -67,13 +69,14 @@ def known_analysis(
     sources: Mapping[str, ModuleSource],
     variables: Mapping[str, str],
     packages: Sequence[tuple[str, str]],
+    component: str = "",
 ) -> dict[str, AnalyzedModuleJson]:
     """What modules declare that need not be looked at again: neither they, nor the environment, nor for "use node"
-    modules the packages that are not pushed have changed."""
+    modules the packages that are not pushed have changed. `component`: an instance that has them now."""
     if deployment.analysis_environment(tx) != environment_digest(variables):
         return {}
     same_packages = deployment.udf_config(tx).node_dependencies == tuple(packages)
-    rows = {row.path: row for row in modules.all_modules(tx)}
+    rows = {row.path: row for row in modules.all_modules(tx, component)}
     found = {}
     for path in unaffected({path: row.sha256 for path, row in rows.items()}, sources):
         analysis, environment = rows[path].analysis, rows[path].environment
@@ -106,17 +109,22 @@ def _text(source: ModuleSource) -> modules.ModuleText:
     )
 
 
-def package_of(request: StartPushRequest, analysis: Analysis) -> CodePackage:
+def component_sources(component: ComponentDefinition) -> dict[str, ModuleSource]:
+    """The modules of a component, which are always sent whole."""
+    return {module.path: module_source(module) for module in component.functions}
+
+
+def package_of(request: StartPushRequest, analysis: Analysis, schema: str | None) -> CodePackage:
     listed = [
         ModuleHash(path=path, environment=source.environment, sha256=source.sha256)  # type: ignore[arg-type]
         for path, source in sorted(analysis.sources.items())
     ]
-    return CodePackage(listed, request.functions, request.node_version, request.node_dependencies)
+    return CodePackage(listed, request.functions, schema, request.node_version, request.node_dependencies)
 
 
-def returned_package(push: StartPushResponse) -> CodePackage:
+def returned_package(push: StartPushResponse, definition: str = "") -> CodePackage:
     try:
-        return msgspec.convert(push.component_definition_packages.get(""), CodePackage)
+        return msgspec.convert(push.component_definition_packages.get(definition), CodePackage)
     except msgspec.ValidationError as error:
         raise push_error(
             "InvalidPush", f"What start_push answered came back changed: {error}.", hint="Push again."
@@ -140,13 +148,23 @@ def store_texts(
 
 
 def replace_modules(
-    tx: Transaction, package: CodePackage, definition: EvaluatedDefinition, now: Timestamp
+    tx: Transaction,
+    package: CodePackage,
+    definition: EvaluatedDefinition,
+    now: Timestamp,
+    component: str = "",
+    *,
+    rehearsal: bool = False,
 ) -> tuple[ModuleDiff, CronDiff]:
-    """Make the deployed modules and crons those of the push; what that changes."""
-    old = {row.path: row for row in modules.all_modules(tx)}
+    """Make the deployed modules and crons of an instance those of the push; what that changes.
+
+    `rehearsal`: nothing of it will last, and the texts of the push are not here.
+    """
+    old = {row.path: row for row in modules.all_modules(tx, component)}
     for item in package.modules:
         deployed = old.get(item.path)
-        if (deployed is None or deployed.sha256 != item.sha256) and not modules.has_text(tx, item.sha256):
+        is_new = deployed is None or deployed.sha256 != item.sha256
+        if is_new and not rehearsal and not modules.has_text(tx, item.sha256):
             raise race(f"The content of {item.path} is not stored here any more: another push replaced it.")
     new = [
         modules.NewModule(
@@ -154,7 +172,7 @@ def replace_modules(
         )
         for item in package.modules
     ]
-    modules.replace_modules(tx, new)
+    modules.replace_modules(tx, new, component)
     waiting = deployment.unfinished_texts(tx)
     for item in package.modules:
         waiting.pop(item.sha256, None)
@@ -166,8 +184,15 @@ def replace_modules(
             {path: row.sha256 for path, row in old.items()},
             {item.path: item.sha256 for item in package.modules},
         ),
-        crons.replace_crons(tx, specs, now),
+        crons.replace_crons(tx, specs, now, component),
     )
+
+
+def remove_modules(tx: Transaction, now: Timestamp, component: str) -> tuple[ModuleDiff, CronDiff]:
+    """Take an instance's modules and crons away; what that changes."""
+    old = {row.path: row.sha256 for row in modules.all_modules(tx, component)}
+    modules.replace_modules(tx, (), component)
+    return module_diff(old, {}), crons.replace_crons(tx, (), now, component)
 
 
 def _analysis_of(module: AnalyzedModuleJson | None) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -26,50 +27,54 @@ from cvx.backend.auth import SYSTEM
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, Snapshot, Transaction
 from cvx.backend.deploy import estimate
-from cvx.backend.deploy.activation import (
-    activate_schema,
-    fingerprint,
-    schema_status,
-    schema_text,
-    set_auth,
-    set_udf_config,
-)
+from cvx.backend.deploy.activation import fingerprint, schema_status, schema_text, set_auth
 from cvx.backend.deploy.analyze import (
     AUTH_CONFIG_PATH,
     Analysis,
     ImportPhase,
     analyze,
     analyze_auth,
+    analyze_component,
     analyze_schema,
     check_supported,
+    no_udf_config,
     node_packages,
 )
 from cvx.backend.deploy.code import (
+    component_sources,
     environment_digest,
     known_analysis,
     package_of,
-    replace_modules,
     returned_package,
     sources_of,
     store_texts,
 )
 from cvx.backend.deploy.declared_environment import check_declared, check_removed
+from cvx.backend.deploy.definitions import (
+    check_env_declarations,
+    check_tree,
+    definition_sources,
+    evaluate_definitions,
+    mounts_of,
+    required_variables,
+    with_exports,
+)
 from cvx.backend.deploy.errors import push_error, race
-from cvx.backend.deploy.plan import IndexPlan, plan_indexes
-from cvx.backend.model import deployment, environment, modules, schemas
+from cvx.backend.deploy.instances import planned, prepare, put_in_force, rehearse
+from cvx.backend.model import components, deployment, environment, modules
+from cvx.backend.model.components import Mount
 from cvx.backend.model.deployment import DeploymentInfo
 from cvx.backend.runner import FunctionRunner, ModuleSource, NodePool, package_set_key
 from cvx.errors import CvxError
 from cvx.protocol.push import (
-    ComponentDiff,
+    AnalyzedModuleJson,
     ConfigModuleHash,
-    DiffType,
+    DefinitionPath,
     EvaluatedDefinition,
     EvaluatePushResponse,
     FinishPushRequest,
     FinishPushResponse,
     GetConfigHashesResponse,
-    IndexDiff,
     ProjectConfig,
     SchemaChange,
     SchemaComplete,
@@ -123,16 +128,39 @@ class PushService:
         )
 
     async def evaluate_push(self, request: StartPushRequest) -> EvaluatePushResponse:
-        """What would change, from the schema alone; writes nothing."""
-        schema = await analyze_schema(self._runner, request, self._new_phase())
-        return EvaluatePushResponse(schema_change=self._schema_change(schema))
-
-    async def evaluate_schema(self, request: StartPushRequest) -> estimate.SchemaEvaluation:
-        """What the schema would cost: documents to look at, indexes to build and to drop; writes nothing."""
-        schema = await analyze_schema(self._runner, request, self._new_phase())
+        """What would change, from the schemas alone; writes nothing."""
+        mounts, texts = await self._evaluated(request)
         with self._db.snapshot() as snapshot:
             tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
-            return estimate.evaluate_schema(tx, schema, schemas.active(tx), schemas.deployed_indexes(tx))
+            return EvaluatePushResponse(schema_change=planned(tx, mounts, texts))
+
+    async def evaluate_schema(self, request: StartPushRequest) -> estimate.SchemaEvaluation:
+        """What the schemas would cost: documents to look at, indexes to build and to drop; writes nothing."""
+        mounts, texts = await self._evaluated(request)
+        with self._db.snapshot() as snapshot:
+            tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
+            return estimate.evaluate_schemas(tx, mounts, texts)
+
+    async def _evaluated(
+        self, request: StartPushRequest
+    ) -> tuple[list[Mount], dict[DefinitionPath, str | None]]:
+        """The instances of a push and the schemas of its definitions, without a look at the functions."""
+        phase = self._new_phase()
+        modules_of = {"": request.app_definition.schema} | {
+            item.definition_path: item.schema for item in request.component_definitions
+        }
+        found = await asyncio.gather(
+            *(analyze_schema(self._runner, module, phase) for module in modules_of.values())
+        )
+        texts = {path: _text(schema) for path, schema in zip(modules_of, found, strict=True)}
+        sources = definition_sources(request)
+        definitions = await evaluate_definitions(self._runner, sources, {}, phase.ms, phase.seed)
+        evaluated = {
+            path: EvaluatedDefinition(definition=definition, functions={}, udf_config=no_udf_config(phase))
+            for path, definition in definitions.items()
+        }
+        check_tree(evaluated, sources, self._limits.components_max)
+        return mounts_of(evaluated), texts
 
     # --------------------------------------------------------------------------------------------------- start
 
@@ -142,62 +170,104 @@ class PushService:
         with self._db.snapshot() as snapshot:
             tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
             variables = environment.environment(tx)
-            built_in = self._built_in(tx)
-            sources = sources_of(request, self._deployed(snapshot))
+            seen = {**variables, **self._built_in(tx)}
             phase = self._phase(tx)
-            known = known_analysis(tx, sources, {**variables, **built_in}, node_packages(request))
-        analysis = await analyze(
-            self._runner,
-            self._node,
-            request,
-            sources,
-            {**variables, **built_in},
-            phase,
-            known,
-            self._limits,
-        )
-        lasting = not (request.dry_run or request.for_codegen)
-        change = await self._prepare(request, analysis) if lasting else self._schema_change(analysis.schema)
+            sources = {"": sources_of(request, self._deployed(snapshot))}
+            known = {"": known_analysis(tx, sources[""], seen, node_packages(request))}
+            examples = {
+                each.mount.definition_path: path
+                for path, each in components.instances(tx).items()
+                if path and each.state == "active"
+            }
+            for item in request.component_definitions:
+                path = item.definition_path
+                sources[path] = component_sources(item)
+                known[path] = (
+                    known_analysis(tx, sources[path], seen, (), examples[path]) if path in examples else {}
+                )
+        analyses = await self._analyzed(request, sources, seen, phase, known)
+        evaluated = {path: analysis.evaluated() for path, analysis in analyses.items()}
+        tree = check_tree(evaluated, definition_sources(request), self._limits.components_max)
+        mounts = mounts_of(evaluated)
+        texts = {path: _text(analysis.schema) for path, analysis in analyses.items()}
+        if request.dry_run or request.for_codegen:
+            with self._db.snapshot() as snapshot:
+                tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
+                change = planned(tx, mounts, texts)
+        else:
+            change = await self._prepare(request, analyses, mounts, texts)
         return StartPushResponse(
             environment_variables=variables,
-            app_auth=list(analysis.auth),
-            analysis={"": analysis.evaluated()},
-            app=analysis.app(),
+            app_auth=list(analyses[""].auth),
+            analysis=evaluated,
+            app=tree,
             schema_change=change,
-            component_definition_packages={"": msgspec.to_builtins(package_of(request, analysis))},
+            component_definition_packages={
+                path: msgspec.to_builtins(package_of(request, analysis, texts[path]))
+                for path, analysis in analyses.items()
+            },
             external_deps_id=package_set_key(node_packages(request)) if request.node_dependencies else None,
         )
 
-    async def _prepare(self, request: StartPushRequest, analysis: Analysis) -> SchemaChange:
-        """Keep the texts, make the schema pending, and begin to build its indexes: one transaction."""
-        schema = analysis.schema
+    async def _analyzed(
+        self,
+        request: StartPushRequest,
+        sources: Mapping[DefinitionPath, Mapping[str, ModuleSource]],
+        seen: Mapping[str, str],
+        phase: ImportPhase,
+        known: Mapping[DefinitionPath, Mapping[str, AnalyzedModuleJson]],
+    ) -> dict[DefinitionPath, Analysis]:
+        """What the app and its components declare, the app first. Raises the first error in the order of §2.7."""
+        limits = self._limits
+        app = await analyze(self._runner, self._node, request, sources[""], seen, phase, known[""], limits)
+        listed = request.component_definitions
+        built_in = {name: seen[name] for name in environment.BUILT_IN_NAMES}
+        found = await asyncio.gather(
+            *(
+                analyze_component(
+                    self._runner, item, sources[item.definition_path], built_in, phase,
+                    known[item.definition_path], limits,
+                )
+                for item in listed
+            ),
+            return_exceptions=True,
+        )  # fmt: skip
+        analyses = {"": app}
+        for item, each in zip(listed, found, strict=True):
+            if isinstance(each, BaseException):
+                raise each
+            analyses[item.definition_path] = each
+        named = definition_sources(request)
+        definitions = await evaluate_definitions(self._runner, named, seen, phase.ms, phase.seed)
+        check_env_declarations(definitions, named)
+        return {
+            path: replace(
+                analysis,
+                definition=with_exports(definitions[path], analysis.modules) if path else definitions[path],
+            )
+            for path, analysis in analyses.items()
+        }
+
+    async def _prepare(
+        self,
+        request: StartPushRequest,
+        analyses: Mapping[DefinitionPath, Analysis],
+        mounts: Sequence[Mount],
+        texts: Mapping[DefinitionPath, str | None],
+    ) -> SchemaChange:
+        """Keep the texts, make the schemas pending, and begin to build their indexes: one transaction."""
         now_ms = self._db.clock.now_ns() / 1e6
         # Texts of unchanged modules are here; should another push drop one meanwhile, `finish` will notice.
-        sent = [analysis.sources[module.path] for module in request.app_definition.modules]
+        sent = [analyses[""].sources[module.path] for module in request.app_definition.modules]
+        for item in request.component_definitions:
+            sent += analyses[item.definition_path].sources.values()
 
         def body(tx: Transaction) -> SchemaChange:
             store_texts(tx, sent, now_ms, self._limits.unfinished_push_s * 1000.0)
-            schema_id = schemas.submit(tx, None if schema is None else schema_text(schema))
-            plan = plan_indexes(schema, schemas.deployed_indexes(tx))
-            for name in sorted(schema.tables) if schema is not None else ():
-                schemas.ensure_table(tx, name)
-            for item in plan.discard:
-                schemas.drop_index(tx, item.id)
-            for table, index in plan.create:
-                schemas.create_index(tx, table, index)
-            return SchemaChange(schema_ids={"": schema_id}, index_diffs={"": plan.diff})
+            return prepare(tx, mounts, texts)
 
         change, _ = await self._db.run(SYSTEM, body, write_source=_PUSH)
         return change
-
-    def _schema_change(self, schema: Schema | None) -> SchemaChange:
-        """What `_prepare` would do."""
-        return SchemaChange(schema_ids={"": None}, index_diffs={"": self._plan(schema).diff})
-
-    def _plan(self, schema: Schema | None) -> IndexPlan:
-        with self._db.snapshot() as snapshot:
-            tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
-            return plan_indexes(schema, schemas.deployed_indexes(tx))
 
     def _built_in(self, tx: Transaction) -> dict[str, str]:
         urls = deployment.canonical_urls(tx, self._info)
@@ -221,17 +291,16 @@ class PushService:
     async def wait_for_schema(
         self, change: SchemaChange, *, timeout_ms: float, dry_run: bool = False
     ) -> SchemaStatus:
-        """The state of a pending schema: at once when it is decided, else when it is or when time is up."""
+        """The state of the pending schemas: at once when they are decided, else when they are or when time is up."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(max(timeout_ms / 1000.0, 0.0), self._limits.schema_wait_s)
-        schema_id = change.schema_ids.get("")
-        if schema_id is None or dry_run:
+        if dry_run or not any(change.schema_ids.values()):
             return SchemaComplete()
         while True:
             changed = asyncio.Event()
             with self._db.snapshot() as snapshot:
                 tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
-                status = schema_status(tx, schema_id)
+                status = schema_status(tx, change.schema_ids)
                 if not isinstance(status, SchemaInProgress) or loop.time() >= deadline:
                     await self._db.durable(snapshot.ts)
                     return status
@@ -249,12 +318,11 @@ class PushService:
         """Put a started push in force. Raises CvxError RaceDetected, ConcurrentPush, MissingEnvironmentVariables,
         InvalidEnvironmentVariable."""
         push = request.start_push
-        definition = push.analysis.get("")
-        package = returned_package(push)
-        if request.dry_run:
-            return FinishPushResponse()
-        if definition is None:
+        if push.analysis.get("") is None:
             raise push_error("InvalidPush", "The push has no analysis of the app.", hint="Push again.")
+        returned_package(push)
+        if request.dry_run:
+            return self._rehearsed(push)
         before: list[object] = []
 
         def body(tx: Transaction) -> FinishPushResponse:
@@ -268,36 +336,30 @@ class PushService:
                     retry_when="time",
                 )
             before[:] = [found]
-            self._take_environment(tx, push, definition)
-            schema_diff = activate_schema(tx, push.schema_change.schema_ids.get(""))
-            module_changes, crons = replace_modules(tx, package, definition, self._db.clock.now_ns())
-            component = ComponentDiff(
-                diff_type=DiffType(type="modify"),
-                module_diff=module_changes,
-                udf_config_diff=set_udf_config(tx, package, definition),
-                cron_diff=crons,
-                # What the whole push changes: by now the new indexes are there already.
-                index_diff=push.schema_change.index_diffs.get("", IndexDiff()),
-                schema_diff=schema_diff,
-            )
+            self._take_environment(tx, push)
+            diffs = put_in_force(tx, push, self._db.clock.now_ns())
             auth_diff = set_auth(tx, push.app_auth, deployment.canonical_urls(tx, self._info))
-            return FinishPushResponse(auth_diff=auth_diff, component_diffs={"": component})
+            return FinishPushResponse(auth_diff=auth_diff, component_diffs=diffs)
 
         diff, _ = await self._db.run(SYSTEM, body, write_source=_PUSH)
         return diff
 
-    def _take_environment(
-        self, tx: Transaction, push: StartPushResponse, definition: EvaluatedDefinition
-    ) -> None:
+    def _rehearsed(self, push: StartPushResponse) -> FinishPushResponse:
+        """What a push would change: all of it is done, in a transaction that is thrown away."""
+        with self._db.begin(SYSTEM, write_source=_PUSH) as tx:
+            self._take_environment(tx, push)
+            diffs = rehearse(tx, push, self._db.clock.now_ns())
+            auth_diff = set_auth(tx, push.app_auth, deployment.canonical_urls(tx, self._info))
+        return FinishPushResponse(auth_diff=auth_diff, component_diffs=diffs)
+
+    def _take_environment(self, tx: Transaction, push: StartPushResponse) -> None:
         variables = environment.environment(tx)
         if variables != push.environment_variables:
             raise race("Environment variables have changed during the push.")
         deployment.set_analysis_environment(tx, environment_digest({**variables, **self._built_in(tx)}))
-        declared = definition.definition.env_vars
+        declared = required_variables(push.analysis)
         check_declared(declared, variables)
-        deployment.set_declared_environment(
-            tx, None if declared is None else [list(item) for item in declared]
-        )
+        deployment.set_declared_environment(tx, declared)
 
     # --------------------------------------------------------------------------------------------- environment
 
@@ -346,6 +408,10 @@ class PushService:
             self._phase(tx),
         )
         set_auth(tx, providers, deployment.canonical_urls(tx, self._info))
+
+
+def _text(schema: Schema | None) -> str | None:
+    return None if schema is None else schema_text(schema)
 
 
 def _setting(event: asyncio.Event) -> Callable[[int], None]:

@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cvx.backend.database import ROOT, Transaction
+from cvx.backend.database import ROOT, Transaction, define_component_tables
+from cvx.backend.model.tables import SYSTEM_TABLES
 from cvx.values import KeyRange, Value, encode_key, prefix_range
 
 COMPONENTS = "_components"
@@ -89,7 +90,9 @@ def path_range(path: str) -> KeyRange:
 
 
 def prepare(tx: Transaction, mount: Mount) -> str:
-    """Make sure that there is a row, visible to no function if it is new; its id."""
+    """Make sure that there are a row, visible to no function if it is new, and the instance's system tables; its id."""
+    if mount.path:
+        define_component_tables(tx, SYSTEM_TABLES, mount.path)
     found = instance(tx, mount.path)
     if found is not None and found.id is not None:
         return found.id

@@ -77,6 +77,11 @@ def submit(tx: Transaction, text: str | None, component: str = "") -> str | None
     return None if text is None else str(definitions.submit_schema(tx, text, component=component))
 
 
+def mark_validated(tx: Transaction, id: str) -> None:
+    """Take a pending schema for checked."""
+    definitions.mark_validated(tx, DocumentId.parse(id))
+
+
 def activate(tx: Transaction, id: str | None, component: str = "") -> None:
     """Make a validated schema (None: none at all) the one that writes must fit."""
     if id is None:

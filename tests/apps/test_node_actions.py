@@ -101,5 +101,24 @@ def test_external_packages_are_installed_once(tmp_path: Path) -> None:
         backend.stop()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("external", [False, True], ids=["bundled", "external"])
+def test_packages_that_people_use(external: bool, tmp_path: Path) -> None:
+    app = HERE / "node_packages"
+    packages = json.loads((app / "package.json").read_text())["dependencies"]
+    modules = str(npm_project("apps", packages) / "node_modules")
+    backend = BackendProcess(tmp_path / "data")
+    backend.start("--node-modules", modules)
+    try:
+        folder = copied(app, tmp_path / "app", packages)
+        if external:
+            (folder / "convex.json").write_text('{"node": {"externalPackages": ["*"]}}')
+        pushed = cvx("dev", "--once", "--typecheck", "disable", *chosen(backend), cwd=folder)
+        assert pushed.code == 0, pushed.err
+        print(drive(folder / "drive.mjs", backend))
+    finally:
+        backend.stop()
+
+
 def test_the_guide_shows_the_app() -> None:
     assert blocks_missing("node-actions", HERE / "node_actions") == []

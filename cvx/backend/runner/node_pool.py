@@ -19,8 +19,7 @@ import hashlib
 import shutil
 import tempfile
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 
@@ -28,8 +27,8 @@ import msgspec
 
 from cvx.backend.config import Limits
 from cvx.backend.runner import deno
-from cvx.backend.runner.action_child import ActionChild, ActionLost, ActionProfile, Running, inside_action
-from cvx.backend.runner.actions import ActionCall, ActionHost, ActionOutcome, HttpResponseHead, StoredBlob
+from cvx.backend.runner.action_child import ActionLost, ActionProfile, inside_action
+from cvx.backend.runner.actions import ActionCall, ActionHost, ActionOutcome
 from cvx.backend.runner.analysis import analyzed_module, failure_text
 from cvx.backend.runner.interface import (
     AnalyzedModule,
@@ -39,55 +38,15 @@ from cvx.backend.runner.interface import (
     CodeBundle,
     FunctionFailure,
     FunctionOutcome,
-    LogLine,
-    Syscall,
-    SyscallFailure,
-    SyscallResult,
 )
-from cvx.backend.runner.node_code import NodeCode, NodeCodeStore
+from cvx.backend.runner.node_child import AnalysisCall, AnalysisHost, NodeChild, NodeWorld
+from cvx.backend.runner.node_code import NodeCodeStore
 from cvx.backend.runner.node_packages import NodePackages, Packages
 from cvx.errors import CvxError
 from cvx.values import FunctionPath
 
 _WATCH_EVERY_S = 0.1
 _LOOK_EVERY_S = 2.0  # At an idle process: something that an action left behind may be computing.
-
-
-@dataclass(frozen=True)
-class _World:
-    """What a process is for."""
-
-    code: NodeCode
-    environment: str
-    """A digest of the variables."""
-
-
-class _AnalysisCall(ActionCall):
-    """Not an action: look at the exports of `path.module`."""
-
-
-class NodeChild(ActionChild):
-    """A child of one world, with a folder for temporary files that goes when it does."""
-
-    def __init__(self, world: _World, profile: ActionProfile, limits: Limits, temporary: Path) -> None:
-        super().__init__(profile, limits)
-        self.world = world
-        self.temporary = temporary
-        self.looked_at = monotonic()
-
-    def _send_call(self, running: Running) -> None:
-        call = running.call
-        if isinstance(call, _AnalysisCall):
-            self._memory.number("env", call.env, idle=False)
-            self.process.send(msgspec.json.encode(("analyze", running.id, call.path.module)))
-        else:
-            super()._send_call(running)
-
-    async def close(self) -> None:
-        try:
-            await super().close()
-        finally:
-            await asyncio.to_thread(shutil.rmtree, self.temporary, True)
 
 
 class NodePool:
@@ -195,11 +154,11 @@ class NodePool:
         finally:
             self._give_back(child, tainted)
 
-    async def _world(self, bundle: CodeBundle, variables: Mapping[str, str]) -> _World:
+    async def _world(self, bundle: CodeBundle, variables: Mapping[str, str]) -> NodeWorld:
         assert self._packages is not None, "start() comes first"
         folder = await self._packages.ready(bundle.packages)
         code = await self._code.place(bundle, folder, {child.world.code.key for child in self._children})
-        return _World(code, self._digest(variables))
+        return NodeWorld(code, self._digest(variables))
 
     def _digest(self, variables: Mapping[str, str]) -> str:
         known = self._digests.get(id(variables))
@@ -234,7 +193,7 @@ class NodePool:
 
     # ---- processes
 
-    async def _checkout(self, world: _World) -> NodeChild:
+    async def _checkout(self, world: NodeWorld) -> NodeChild:
         limits = self._limits
         while True:
             if self._closing:
@@ -259,7 +218,7 @@ class NodePool:
         child.reserved += 1
         return child
 
-    def _evict(self, world: _World) -> bool:
+    def _evict(self, world: NodeWorld) -> bool:
         """Let an idle process of another world go, the one that has been idle for longest."""
         idle = [child for child in self._children if not child.reserved and child.world != world]
         if not idle:
@@ -267,7 +226,7 @@ class NodePool:
         self._end(min(idle, key=lambda child: child.idle_since))
         return True
 
-    async def _start_one(self, world: _World) -> NodeChild:
+    async def _start_one(self, world: NodeWorld) -> NodeChild:
         self._starting += 1
         try:
             child = await self._new_child(world)
@@ -279,7 +238,7 @@ class NodePool:
             self._watcher = asyncio.get_running_loop().create_task(self._watch())
         return child
 
-    async def _new_child(self, world: _World) -> NodeChild:
+    async def _new_child(self, world: NodeWorld) -> NodeChild:
         limits, deno_path = self._limits, self._deno_path
         assert deno_path is not None, "start() comes first"
         self._code.touch(world.code)
@@ -370,7 +329,7 @@ class NodePool:
         return AnalyzeResult(modules, failures=tuple(failures))
 
     async def _analyze_one(self, child: NodeChild, request: AnalyzeRequest, path: str) -> FunctionOutcome:
-        call = _AnalysisCall(
+        call = AnalysisCall(
             bundle=request.bundle,
             path=FunctionPath("", path, "default"),
             args_json=b"",
@@ -381,53 +340,14 @@ class NodePool:
             import_seed=request.import_seed,
             environment="node",
         )
-        host = _AnalysisHost()
+        host = AnalysisHost()
         try:
             outcome, _ = await child.run(call, host)
         except ActionLost as lost:
             if self._closing:
                 raise _stopping() from None
-            outcome = self._verdict(replace_blame(lost))
+            outcome = self._verdict(ActionLost(lost.cause, blamed=True))  # Nobody else can be to blame.
         return FunctionOutcome(outcome.value_json, outcome.error, host.lines)
-
-
-def replace_blame(lost: ActionLost) -> ActionLost:
-    """In analysis nobody else can be to blame."""
-    return ActionLost(lost.cause, blamed=True)
-
-
-class _AnalysisHost:
-    """An ActionHost for a module that is only looked at: it may log."""
-
-    def __init__(self) -> None:
-        self.lines: list[LogLine] = []
-
-    def log(self, line: LogLine) -> None:
-        self.lines.append(line)
-
-    async def syscall(self, syscall: Syscall) -> SyscallResult:
-        return _not_now()
-
-    async def store_blob(
-        self, chunks: AsyncIterator[bytes], content_type: str | None, sha256: str | None
-    ) -> str | SyscallFailure:
-        return _not_now()
-
-    async def get_blob(self, storage_id: str) -> StoredBlob | SyscallFailure | None:
-        return _not_now()
-
-    def request_body(self) -> AsyncIterator[bytes]:
-        raise AssertionError("a module has no request")
-
-    async def respond(self, head: HttpResponseHead) -> None:
-        raise AssertionError("a module has no response")
-
-    async def respond_chunk(self, chunk: bytes) -> None:
-        raise AssertionError("a module has no response")
-
-
-def _not_now() -> SyscallFailure:
-    return SyscallFailure("NoSyscallDuringImport: can't use Convex features while a module is being imported")
 
 
 def _takes_more(child: NodeChild) -> bool:

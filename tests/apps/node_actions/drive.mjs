@@ -85,6 +85,7 @@ await check("what Node has", async () => {
   assert.deepEqual(await http.action(api.machine.everyday, {}), {
     parts: "AB", ready: 7, seen: "inside", body: "you asked for /x", fetched: "you asked for /y", base64: "aMOpbGxv",
     global: true, version: true, require: "function", deno: "undefined", evaluated: 42,
+    agent: "Node.js", absent: [false, "MODULE_NOT_FOUND", "EACCES"],
     variables: ["CONVEX_CLOUD_URL", "CONVEX_SITE_URL", "STRIPE_HOST", "STRIPE_KEY", "STRIPE_PORT", "STRIPE_WEBHOOK_SECRET"],
   });
 });

@@ -7,7 +7,7 @@
 import { Buffer } from "node:buffer";
 import nodeConsole from "node:console";
 import fs from "node:fs";
-import { createRequire } from "node:module";
+import Module, { createRequire } from "node:module";
 import process from "node:process";
 import timers from "node:timers";
 import { consoleMethods, logText, setStacks } from "./console.js";
@@ -18,10 +18,12 @@ const { core } = Deno[Deno.internal];
 
 const NOT_IN_NODE = [
   "alert", "confirm", "prompt", "close", "closed", "window", "self", "location", "caches", "Worker",
-  "GPU", "GPUAdapter", "GPUDevice", "onload", "onunload", "onbeforeunload", "name", "opener",
+  "GPU", "GPUAdapter", "GPUDevice", "onload", "onunload", "onbeforeunload", "onerror", "onunhandledrejection", "name",
+  "opener", "localStorage", "sessionStorage", "createImageBitmap",
 ];
 const HIDDEN_VARIABLES = ["DENO_DIR", "DENO_NO_UPDATE_CHECK", "NO_COLOR", "DENO_CERT", "DENO_TLS_CA_STORE"];
 const LINE_MAX = 32768;
+const OF_DENO = /(?: at |\()(?:ext|node):/; // How a frame of Deno's own modules looks.
 
 function define(target, name, value) {
   Object.defineProperty(target, name, { value, writable: true, enumerable: false, configurable: true });
@@ -39,11 +41,43 @@ function hideDeno() {
       Error.captureStackTrace(caller, get);
       Error.stackTraceLimit = stackTraceLimit;
       Error.prepareStackTrace = prepareStackTrace;
-      return caller.stack.includes("ext:") ? deno : undefined;
+      return OF_DENO.test(caller.stack) ? deno : undefined;
     },
     enumerable: false,
     configurable: true,
   });
+}
+
+/** What is not permitted fails as it would in Node: it is not there, or access is refused. */
+function refuseAsNodeDoes() {
+  const { NotCapable } = Deno.errors;
+  Object.defineProperty(NotCapable.prototype, "code", { value: "EACCES", writable: true, configurable: true });
+  const { existsSync } = fs;
+  fs.existsSync = function existsSync_(path) {
+    try {
+      return existsSync(path);
+    } catch {
+      return false;
+    }
+  };
+  const { _resolveFilename } = Module;
+  Module._resolveFilename = function resolveFilename(request, ...rest) {
+    try {
+      return Reflect.apply(_resolveFilename, this, [request, ...rest]);
+    } catch (error) {
+      if (!(error instanceof NotCapable)) throw error;
+      throw Object.assign(new Error(`Cannot find module '${request}'`), { code: "MODULE_NOT_FOUND", requireStack: [] });
+    }
+  };
+}
+
+function looksLikeNode() {
+  for (const name of NOT_IN_NODE) delete globalThis[name];
+  for (const name of HIDDEN_VARIABLES) delete process.env[name];
+  define(globalThis.navigator, "userAgent", `Node.js/${process.versions.node.split(".")[0]}`);
+  delete process.versions.deno;
+  define(process, "argv", ["node"]);
+  process.title = "node";
 }
 
 // ---- output
@@ -124,9 +158,9 @@ function ownedTimer(start, uncaught) {
 
 /** Make this process what "use node" code expects. `codeUrl` is the folder of its modules. */
 export function becomeNode(codeUrl, convex, uncaught) {
+  refuseAsNodeDoes();
   hideDeno();
-  for (const name of NOT_IN_NODE) delete globalThis[name];
-  for (const name of HIDDEN_VARIABLES) delete process.env[name];
+  looksLikeNode();
   for (const name of ["clearTimeout", "clearInterval", "clearImmediate"]) define(globalThis, name, timers[name]);
   for (const name of ["setTimeout", "setInterval", "setImmediate"]) {
     timers[name] = ownedTimer(timers[name], uncaught);

@@ -15,6 +15,14 @@ import { promisify } from "util";
 import zlib from "zlib";
 import { action } from "./_generated/server";
 
+function codeOf(step: () => unknown): string | undefined {
+  try {
+    step();
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code;
+  }
+}
+
 export const hash = action({
   args: { text: v.string() },
   returns: v.string(),
@@ -51,6 +59,7 @@ export const everyday = action({
       await new Promise((resolve) => setTimeout(resolve, 5));
       return store.getStore();
     });
+    const missing = "not-there,".slice(0, -1);
     const timer = setTimeout(() => {}, 60_000);
     timer.unref();
     clearTimeout(timer);
@@ -80,6 +89,8 @@ export const everyday = action({
       require: typeof require("node:path").join,
       deno: typeof (globalThis as any).Deno,
       evaluated: new Function("return 6 * 7")(),
+      agent: navigator.userAgent.split("/")[0],
+      absent: [fs.existsSync("/etc/passwd"), codeOf(() => require(missing)), codeOf(() => fs.statSync("/etc"))],
       variables: Object.keys(process.env).filter((name) => /^(CONVEX|STRIPE|DENO|CVX)/.test(name)).sort(),
     };
   },

@@ -49,7 +49,7 @@ def test_unknown_places(http: httpx.Client) -> None:
     assert refusal(http.put("/api/query")) == (405, "MethodNotAllowed")
 
 
-def test_http_actions_are_not_there_yet(served: LiveBackend, http: httpx.Client) -> None:
+def test_without_a_router_there_are_no_http_actions(served: LiveBackend, http: httpx.Client) -> None:
     text = "This Convex deployment does not have HTTP actions enabled."
     for response in (http.get("/http/hello"), httpx.post(served.site_url + "/hello")):
         assert (response.status_code, response.text) == (404, text)

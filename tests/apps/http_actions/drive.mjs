@@ -1,5 +1,7 @@
 // HTTP actions as clients meet them: through fetch, as browsers and other servers use it.
 
+import { createServer } from "node:http";
+import { brotliCompressSync, gzipSync } from "node:zlib";
 import { adminKey, assert, check, finish, rejection, until, url } from "./harness.mjs";
 
 const site = process.argv[4];
@@ -143,6 +145,31 @@ await check("answers of every kind", async () => {
   const blob = await answers("blob");
   assert.equal(blob.headers.get("content-type"), "text/html");
   assert.equal(await blob.text(), "<p>hi</p>");
+});
+
+await check("bodies that are read twice, and answers of others passed on", async () => {
+  assert.deepEqual(await (await answers("clones")).json(), ["twice", "twice", "both", "both"]);
+  for (const kind of ["read-before", "read-by-others"]) {
+    const read = await answers(kind);
+    assert.equal(read.status, 500);
+    assert.match((await read.json()).code, /whose body nobody else reads or has read/);
+  }
+  const packed = createServer((request, response) => {
+    const pack = { "/gzip": gzipSync, "/br": brotliCompressSync }[request.url];
+    const body = pack("packed ".repeat(1000));
+    response.writeHead(203, { "Content-Encoding": request.url.slice(1), "Content-Length": body.length, "X-From": "upstream" }).end(body);
+  });
+  await new Promise((resolve) => packed.listen(0, "127.0.0.1", resolve));
+  for (const how of ["fetched", "fetched-again"]) {
+    for (const encoding of ["gzip", "br"]) {
+      const from = encodeURIComponent(`http://127.0.0.1:${packed.address().port}/${encoding}`);
+      const passed = await get(`/answers?kind=${how}&from=${from}`);
+      assert.deepEqual([passed.status, passed.headers.get("x-from"), passed.headers.get("content-encoding")], [203, "upstream", null]);
+      assert.equal(await passed.text(), "packed ".repeat(1000));
+    }
+  }
+  packed.closeAllConnections();
+  packed.close();
 });
 
 await check("what fails before the answer is a 500 that says why", async () => {

@@ -47,6 +47,21 @@ export function stopAllTimers(execution) {
   execution.timers_.clear();
 }
 
+/**
+ * A response whose body was unpacked on its way says nothing of how it was packed, so that it can be passed on as it is:
+ * Deno leaves the two headers, which are about the bytes that travelled.
+ */
+function asUnpacked(response) {
+  const { body, headers, status, statusText } = response;
+  if (body === null || !/^\s*(?:gzip|br)\s*$/i.test(headers.get("content-encoding") ?? "")) return response;
+  const about = new Headers(headers);
+  about.delete("content-encoding");
+  about.delete("content-length");
+  const plain = new Response(body, { status, statusText, headers: about });
+  for (const key of ["url", "redirected", "type"]) Object.defineProperty(plain, key, { value: response[key], configurable: true });
+  return plain;
+}
+
 /** Count something under way that the parent does not know of, for the warning about dropped operations. */
 async function underWay(execution, name, promise) {
   execution.dropped.set(name, (execution.dropped.get(name) ?? 0) + 1);
@@ -70,7 +85,7 @@ const functions = {
       throw new TypeError(`fetch() supports http and https only, not '${protocol}'`);
     }
     const signal = AbortSignal.any([request.signal, execution.ended.signal]);
-    return await underWay(execution, "fetch", native.fetch(request, { signal }));
+    return asUnpacked(await underWay(execution, "fetch", native.fetch(request, { signal })));
   },
   queueMicrotask(callback) {
     if (typeof callback !== "function") throw new TypeError("queueMicrotask: the callback must be a function");

@@ -95,6 +95,9 @@ function convexJsonFromResponse(execution, { response }) {
   if (response.status < 200 || response.status > 599) {
     fatal(execution, `HTTP actions must return a Response with a status from 200 to 599, not ${response.status}`);
   }
+  if (response.bodyUsed || response.body?.locked) {
+    fatal(execution, "HTTP actions must return a Response whose body nobody else reads or has read");
+  }
   execution.response = response;
   const headerPairs = [...response.headers];
   return { headerPairs, status: response.status, streamId: response.body === null ? null : 0, url: response.url };

@@ -406,6 +406,8 @@ function freezeError() {
  * @returns {Set<object>} every shared object.
  */
 export function takeOver(hardened, world = deterministicWorld) {
+  // Deno looks for V8's own on first use, on the global object as it still is. Streams (tee, clone) use it later.
+  queueMicrotask(() => {});
   const roots = installGlobals(world);
   if (hardened) keepDefinedGlobals();
   const shared = reachable([...roots, ...hiddenIntrinsics()]);

@@ -201,6 +201,29 @@ http.route({
         return new Response(new Uint8Array([0, 255, 10, 13, 0]));
       case "blob":
         return new Response(new Blob(["<p>hi</p>"], { type: "text/html" }));
+      case "read-before": {
+        const response = new Response("already read");
+        await response.text();
+        return response;
+      }
+      case "read-by-others": {
+        const response = new Response("somebody has it");
+        response.body!.getReader();
+        return response;
+      }
+      case "clones": {
+        const response = new Response("twice");
+        const texts = [await response.clone().text(), await response.text()];
+        const [one, two] = new Blob(["both"]).stream().tee();
+        texts.push(await new Response(one).text(), await new Response(two).text());
+        return Response.json(texts);
+      }
+      case "fetched":
+        return await fetch(new URL(request.url).searchParams.get("from")!);
+      case "fetched-again": {
+        const answer = await fetch(new URL(request.url).searchParams.get("from")!);
+        return new Response(answer.body, { status: answer.status, headers: answer.headers });
+      }
       case "nothing":
         return undefined as unknown as Response;
       case "text":

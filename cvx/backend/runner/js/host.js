@@ -11,6 +11,7 @@ import { enter, Execution, leave, PHASE_OVER, PHASE_RUN, currentExecution } from
 import { answerWritesEarly, closeAllStreams, Page, receive, Rejection, setAttention, settleBatch, takeEarly, takeUnsent } from "./syscalls.js";
 import { failureOf, isFrozenRealmError } from "./errors.js";
 import { describe } from "./analyze.js";
+import { exportedFunction } from "./exported.js";
 import { rememberRealm, takeOver } from "./realm.js";
 import { realNow } from "./determinism.js";
 
@@ -263,30 +264,11 @@ function start(execution) {
   deliver(execution, execution.kind === "analyze" ? () => analyze(execution, closure) : () => invoke(execution, closure));
 }
 
-/** "query", "mutation" or "action"; null for what is not exactly one of them. */
-function kindOf(found) {
-  const isQuery = found?.isQuery === true;
-  const isMutation = found?.isMutation === true;
-  const isAction = found?.isAction === true;
-  if (isQuery + isMutation + isAction !== 1) return null;
-  return isQuery ? "query" : isMutation ? "mutation" : "action";
-}
-
 function invoke(execution, closure) {
   execution.startedAt = realNow();
   const namespace = instantiate(closure);
   if (execution.settled === 2) return;
-  const name = execution.name;
-  if (!Object.hasOwn(namespace, name)) throw new ModuleError(`Couldn't find '${name}' among the exports of '${execution.path}'`);
-  const found = namespace[name];
-  const kind = kindOf(found);
-  const place = () => `${execution.path.replace(/\.js$/, "")}:${name}`;
-  if (kind === null) {
-    throw new ModuleError(`The function '${place()}' is neither a query or mutation: export it with query() or mutation()`);
-  }
-  if (kind !== execution.kind) {
-    throw new ModuleError(`Function '${place()}' is registered as a ${kind} but is being run as a ${execution.kind}`);
-  }
+  const found = exportedFunction(namespace, execution);
   execution.phase = PHASE_RUN;
   const promise = execution.kind === "query" ? found.invokeQuery(execution.args) : found.invokeMutation(execution.args);
   Promise.resolve(promise).then(

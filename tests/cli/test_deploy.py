@@ -146,6 +146,42 @@ def test_a_failure_leaves_the_deployment_as_it_was(project: Path, server: Backen
     assert double(project, server) == 3
 
 
+def test_dry_run_says_what_would_change_and_changes_nothing(project: Path, server: BackendProcess) -> None:
+    assert deploy(project, server).code == 0
+    before = deployed_functions(project, server)
+    write_version(project, 7)
+    (project / "convex" / "crons.ts").write_text(
+        'import { cronJobs } from "convex/server";\nimport { internal } from "./_generated/api";\n'
+        'const crons = cronJobs();\ncrons.interval("count", { hours: 1 }, internal.fresh.nothing);\nexport default crons;\n'
+    )
+    (project / "convex" / "fresh.ts").write_text(
+        'import { internalMutation } from "./_generated/server";\n'
+        "export const nothing = internalMutation({ args: {}, handler: async () => null });\n"
+    )
+    schema = project / "convex" / "schema.ts"
+    schema.write_text(
+        schema.read_text().replace(
+            "items: defineTable({ name: v.string() })",
+            'items: defineTable({ name: v.string() }).index("by_name", ["name"]), others: defineTable(v.any())',
+        )
+    )
+    done = deploy(project, server, "--dry-run", "--json")
+    assert done.code == 0, done.err
+    data = done.envelope()["data"]
+    assert data["dryRun"] is True
+    (changes,) = data["changes"]
+    assert {"mark": "+", "name": "fresh:nothing", "detail": "internal mutation"} in changes["functions"]
+    assert [c["name"] for c in changes["indexes"]] == ["items.by_name"]
+    assert [(c["mark"], c["name"]) for c in changes["tables"]] == [("+", "others")]
+    assert [(c["mark"], c["name"]) for c in changes["crons"]] == [("+", "count")]
+    assert {c["name"] for c in changes["modules"]} >= {"misc.js"}
+    assert deployed_functions(project, server) == before
+    assert cvx("crons", "list", "--json", *target(server), cwd=project).envelope()["data"]["crons"] == []
+    assert double(project, server) == 2
+    again = deploy(project, server, "--dry-run", "--json").envelope()["data"]
+    assert again["changes"] == data["changes"], "a rehearsal leaves no trace, not even for the next one"
+
+
 def test_an_index_of_a_large_table_is_not_dropped_unasked(project: Path, server: BackendProcess) -> None:
     schema = project / "convex" / "schema.ts"
     plain = schema.read_text()

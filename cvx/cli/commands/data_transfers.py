@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
         "export",
         talks=True,
         examples=[
-            "cvx data export --table messages > messages.jsonl",
+            "cvx data export --table messages --path messages.jsonl",
             "cvx data export --path snapshot.zip --include-file-storage",
             "cvx data export --table users --format csv --path users.csv",
         ],

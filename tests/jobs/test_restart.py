@@ -179,6 +179,8 @@ def test_jobs_and_crons_on_the_command_line(pushed: tuple[BackendProcess, Path])
     assert "no scheduled function" in cvx(
         backend, "jobs", "cancel", "kc2000820c20a1g7104gm2rc1m70y5yj", code=3
     )
+    assert "There is no component" in cvx(backend, "jobs", "list", "--component", "nowhere", code=3)
+    assert "There is no component" in cvx(backend, "crons", "list", "--component", "nowhere", code=3)
     assert "either their ids, or --all" in cvx(backend, "jobs", "cancel", code=2)
     assert "(2)" in cvx(backend, "jobs", "cancel", "--all", "--function", "jobs:beat")
     assert state(backend, post)["kind"] == "pending"

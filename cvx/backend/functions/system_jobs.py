@@ -13,9 +13,10 @@ import msgspec
 
 from cvx.backend.functions.system_cli import page_options
 from cvx.backend.functions.system_functions import SystemContext, system_query
-from cvx.backend.model import crons
+from cvx.backend.model import components, crons
 from cvx.backend.model.crons import Cron, NextRun
 from cvx.backend.model.scheduled_jobs import JOBS
+from cvx.errors import CvxError
 from cvx.protocol.push import Schedule
 from cvx.values import FunctionPath, Value, decode
 
@@ -32,7 +33,7 @@ _BYTES_READ_MAX = 8 * 1024 * 1024
 def paginated_scheduled_jobs(context: SystemContext, args: dict[str, Any]) -> Value:
     """Jobs that have not finished, the one due first before the others; of one function if `udfPath` is given."""
     cursor, end_cursor, page_size = page_options(args["paginationOpts"])
-    conditions = [{"type": "Eq", "fieldPath": "component", "value": context.component}]
+    conditions = [{"type": "Eq", "fieldPath": "component", "value": _component(context, args)}]
     index, path = "by_component", args.get("udfPath")
     if isinstance(path, str):
         index = "by_path"
@@ -54,6 +55,17 @@ def paginated_scheduled_jobs(context: SystemContext, args: dict[str, Any]) -> Va
     }
 
 
+def _component(context: SystemContext, args: dict[str, Any]) -> str:
+    """The path of the component that is asked about: by its id in the arguments, else where the call is made."""
+    id = args.get("componentId")
+    if not isinstance(id, str):
+        return context.component
+    found = components.by_id(context.tx, id)
+    if found is None:
+        raise CvxError("ComponentPathNotFound", f"There is no component with the id '{id[:64]}'.")
+    return found.path
+
+
 def _job(row: dict[str, Any]) -> Value:
     return {
         "_id": row["job"],
@@ -72,7 +84,7 @@ def list_cron_jobs(context: SystemContext, args: dict[str, Any]) -> Value:
     """All crons in the order of their names, with their next and their last run."""
     tx = context.tx
     found: list[Value] = []
-    for cron in crons.crons(tx, context.component):
+    for cron in crons.crons(tx, _component(context, args)):
         logs = crons.logs(tx, cron.id)
         found.append(
             {
@@ -93,7 +105,7 @@ def list_cron_job_runs(context: SystemContext, args: dict[str, Any]) -> Value:
     tx, name = context.tx, args.get("name")
     runs = [
         _log(row)
-        for cron in crons.crons(tx, context.component)
+        for cron in crons.crons(tx, _component(context, args))
         if name is None or cron.name == name
         for row in crons.logs(tx, cron.id)
     ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from cvx.cli.command import command, group
 from cvx.cli.context import CommandContext
@@ -12,13 +14,18 @@ app = group("See crons and how they run.")
 
 
 @command(app, "list", talks=True, examples=["cvx crons list", "cvx crons list --prod --json"])
-def list_crons(context: CommandContext) -> None:
+def list_crons(
+    context: CommandContext,
+    component: Annotated[
+        str | None, typer.Option("--component", metavar="PATH", help="Of this component, not of the app.")
+    ] = None,
+) -> None:
     """List the crons with their next and their last run."""
 
     async def go(client: Any) -> list[dict[str, Any]]:
         from cvx.toolchain.client import schedules
 
-        return await schedules.crons(client)
+        return await schedules.crons(client, component=component)
 
     crons = context.with_client(go)
     if not crons:

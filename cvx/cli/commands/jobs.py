@@ -18,19 +18,24 @@ FunctionOption = Annotated[
     typer.Option("--function", metavar="PATH", help="Only of this function, such as posts:publish."),
 ]
 
+ComponentOption = Annotated[
+    str | None, typer.Option("--component", metavar="PATH", help="Of this component, not of the app.")
+]
+
 
 @command(app, "list", talks=True, examples=["cvx jobs list", "cvx jobs list --function posts:publish --json"])
 def list_jobs(
     context: CommandContext,
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="Jobs at most.", min=1)] = 100,
     function: FunctionOption = None,
+    component: ComponentOption = None,
 ) -> None:
     """List the jobs that have not finished, the one due first before the others."""
 
     async def go(client: Any) -> list[dict[str, Any]]:
         from cvx.toolchain.client import schedules
 
-        return await schedules.scheduled_jobs(client, limit + 1, function=function)
+        return await schedules.scheduled_jobs(client, limit + 1, function=function, component=component)
 
     jobs = context.with_client(go)
     more, jobs = len(jobs) > limit, jobs[:limit]
@@ -55,6 +60,7 @@ def cancel_jobs(
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID...]")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Cancel every job that has not finished.")] = False,
     function: FunctionOption = None,
+    component: ComponentOption = None,
 ) -> None:
     """Cancel jobs: those that wait never run; a running action goes on, but what it schedules does not."""
     wanted = list(ids or [])
@@ -65,13 +71,13 @@ def cancel_jobs(
             hint="`cvx jobs list` shows the ids.",
         )
     if all_:
-        _cancel_all(context, function)
+        _cancel_all(context, function, component)
         return
 
     async def go(client: Any) -> dict[str, bool]:
         from cvx.toolchain.client import schedules
 
-        return {id: await schedules.cancel_job(client, id) for id in wanted}
+        return {id: await schedules.cancel_job(client, id, component=component) for id in wanted}
 
     canceled = context.with_client(go)
     done = [id for id, was_open in canceled.items() if was_open]
@@ -83,11 +89,11 @@ def cancel_jobs(
     context.output.result({"canceled": done, "finished": over})
 
 
-def _cancel_all(context: CommandContext, function: str | None) -> None:
+def _cancel_all(context: CommandContext, function: str | None, component: str | None) -> None:
     async def go(client: Any) -> int | None:
         from cvx.toolchain.client import schedules
 
-        return await schedules.cancel_all_jobs(client, function=function)
+        return await schedules.cancel_all_jobs(client, function=function, component=component)
 
     count = context.with_client(go)
     what = "all jobs" if function is None else f"all jobs of {function}"

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from cvx.errors import CvxError
 from cvx.toolchain.client.http import DeploymentClient
 from cvx.values import from_json
 
@@ -23,15 +24,16 @@ class _Canceled(msgspec.Struct):
 
 
 async def scheduled_jobs(
-    client: DeploymentClient, count: int, *, function: str | None = None
+    client: DeploymentClient, count: int, *, function: str | None = None, component: str | None = None
 ) -> list[dict[str, Any]]:
     """Up to `count` jobs that have not finished, the one due first before the others: id, function, state, dueMs,
     attempts."""
     found: list[dict[str, Any]] = []
+    component_id = await _component_id(client, component)
     cursor: str | None = None
     while len(found) < count:
         options = {"cursor": cursor, "numItems": min(_PAGE_ROWS, count - len(found))}
-        args: dict[str, Any] = {"paginationOpts": options, "componentId": None}
+        args: dict[str, Any] = {"paginationOpts": options, "componentId": component_id}
         if function is not None:
             args["udfPath"] = function
         page = await client.system_query(
@@ -56,26 +58,44 @@ def _job(row: Any) -> dict[str, Any]:
     }
 
 
-async def cancel_job(client: DeploymentClient, id: str) -> bool:
+async def cancel_job(client: DeploymentClient, id: str, *, component: str | None = None) -> bool:
     """Cancel one job; whether it had not finished. Raises the deployment's refusal of an id that is none."""
-    answer = msgspec.json.decode(await client.post("/api/cancel_job", {"id": id}) or b"{}", type=_Canceled)
+    body = {"id": id, "componentId": await _component_id(client, component)}
+    answer = msgspec.json.decode(await client.post("/api/cancel_job", body) or b"{}", type=_Canceled)
     return answer.canceled != 0
 
 
-async def cancel_all_jobs(client: DeploymentClient, *, function: str | None = None) -> int | None:
+async def cancel_all_jobs(
+    client: DeploymentClient, *, function: str | None = None, component: str | None = None
+) -> int | None:
     """Cancel every job, or every one of a function; how many, where the deployment says so."""
-    body = {} if function is None else {"udfPath": function}
-    return msgspec.json.decode(
-        await client.post("/api/cancel_all_jobs", body) or b"{}", type=_Canceled
-    ).canceled
+    body = {"componentId": await _component_id(client, component)}
+    if function is not None:
+        body["udfPath"] = function
+    answer = msgspec.json.decode(await client.post("/api/cancel_all_jobs", body) or b"{}", type=_Canceled)
+    return answer.canceled
 
 
-async def crons(client: DeploymentClient) -> list[dict[str, Any]]:
+async def crons(client: DeploymentClient, *, component: str | None = None) -> list[dict[str, Any]]:
     """All crons by name: name, schedule (as data and as text), function, nextMs, state, lastRun."""
-    rows = await client.system_query(
-        "_system/frontend/listCronJobs:default", {"componentId": None}, list[Any]
-    )
+    args = {"componentId": await _component_id(client, component)}
+    rows = await client.system_query("_system/frontend/listCronJobs:default", args, list[Any])
     return [_cron(from_json(row)) for row in rows]
+
+
+async def _component_id(client: DeploymentClient, path: str | None) -> str | None:
+    """The id of the component at a path; None for the app. Raises CvxError "ComponentNotFound"."""
+    if not path:
+        return None
+    rows = await client.system_query("_system/frontend/components:list", {}, list[dict[str, Any]])
+    for row in rows:
+        if row.get("path") == path:
+            return str(row["id"])
+    paths = [str(row["path"]) for row in rows if row.get("path")]
+    raise CvxError(
+        "ComponentNotFound", f"There is no component {path!r}.", kind="not_found",
+        hint=f"There are: {', '.join(paths) or 'none'}.",
+    )  # fmt: skip
 
 
 def _cron(row: Any) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import msgspec
 
 from cvx.backend.auth import Identity
 from cvx.backend.config import Limits
@@ -21,7 +23,14 @@ from cvx.backend.functions.calls import RequestMetadata, Services
 from cvx.backend.functions.checks import check_args, check_callable, check_result, parse_args
 from cvx.backend.functions.execution import Execution
 from cvx.backend.functions.function_log import RunningLines, Subject
-from cvx.backend.functions.http_actions import not_enabled
+from cvx.backend.functions.http_actions import (
+    HTTP_MODULE,
+    HttpRoutes,
+    Routed,
+    find_route,
+    not_enabled,
+    not_found,
+)
 from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
 from cvx.backend.functions.mutations import Origin
 from cvx.backend.functions.results import (
@@ -126,29 +135,44 @@ class ActionCalls:
     async def http_action(
         self, request: ActionRequest, head: HttpRequestHead, exchange: HttpExchange
     ) -> HttpActionResult:
-        """Run an HTTP action (`request.path`: the module of the router); `exchange` gets the response as it comes.
-        Raises CvxError "HttpActionsNotEnabled" when there is no router.
+        """Run the HTTP action that a path belongs to; `exchange` gets the response as it comes. Raises CvxError
+        "HttpActionsNotEnabled" when there is no router at all, and "NoRoute" when none is for this path.
 
         Without an `error` the response was given in full. With one, `has_responded` says whether its head was.
         """
         watched = _Watched(exchange)
         with self._services.db.snapshot() as snapshot:
-            registry = self._services.code(snapshot, request.path.component)
+            try:
+                routed = self._routed(snapshot, head)
+            finally:
+                await self._services.db.durable(snapshot.ts)
+            request = replace(request, path=FunctionPath(routed.component, HTTP_MODULE, "default"))
+            registry = self._services.code(snapshot, routed.component)
+            if routed.path != _path_of(head.url):
+                head = replace(head, path=routed.path)
             call = self._call(request, "isolate", b"", registry, snapshot, head)
-            await self._services.db.durable(snapshot.ts)
-        if registry.http_routes is None:
-            raise not_enabled()
-        path = _path_of(head.url)
-        routed = registry.http_routes.routed_path(head.method, path) or path[:_LOGGED_PATH_CHARS_MAX]
         method = "GET" if head.method == "HEAD" else head.method
-        run = _Run(self._execution, request, "http_action", f"{method} {routed}")
-        prepared = _Prepared(
-            call, None, b'{"name":"http","componentPath":"","type":"action","visibility":null}'
-        )
+        name = routed.route or routed.path[:_LOGGED_PATH_CHARS_MAX]
+        run = _Run(self._execution, request, "http_action", f"{method} {name}")
+        metadata = {"name": "http", "componentPath": routed.component, "type": "action", "visibility": None}
+        prepared = _Prepared(call, None, msgspec.json.encode(metadata))
         await self._run(run, request, prepared, watched)
         run.http_status = watched.status
         run.record()
         return HttpActionResult(run.error, watched.status is not None, request.request_id)
+
+    def _routed(self, snapshot: Snapshot, head: HttpRequestHead) -> Routed:
+        """Whose router answers. Raises CvxError "HttpActionsNotEnabled" and "NoRoute"."""
+        services = self._services
+        tree = services.components(snapshot)
+
+        def routes_of(component: str) -> HttpRoutes | None:
+            return services.code(snapshot, component).http_routes
+
+        found = find_route(tree, routes_of, head.method, _path_of(head.url))
+        if found is not None:
+            return found
+        raise not_found() if any(routes_of(path) is not None for path in tree.active) else not_enabled()
 
     # ----------------------------------------------------------------------------------------------- before
 

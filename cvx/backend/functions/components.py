@@ -37,6 +37,13 @@ class ComponentTree:
             )  # fmt: skip
         return found
 
+    def by_id(self, id: str) -> Instance:
+        """The instance that a client names by its id. Raises CvxError "ComponentNotFound"."""
+        found = next((each for each in self.active.values() if each.id == id), None)
+        if found is None:
+            raise CvxError("ComponentNotFound", f"There is no component '{id[:64]}'.", kind="not_found")
+        return found
+
 
 def load_components(tx: Transaction) -> ComponentTree:
     """The tree as this transaction sees it."""

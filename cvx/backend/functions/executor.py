@@ -28,13 +28,14 @@ from cvx.backend.functions.actions import ActionCalls, ActionRequest
 from cvx.backend.functions.calls import Services
 from cvx.backend.functions.checks import not_found
 from cvx.backend.functions.client_demand import ClientDemand
-from cvx.backend.functions.derived import Derived
 from cvx.backend.functions.components import ComponentTree, load_components
+from cvx.backend.functions.derived import Derived
 from cvx.backend.functions.environment import EnvironmentSnapshot, load_environment
 from cvx.backend.functions.execution import Execution
 from cvx.backend.functions.expiry import keep_forgetting
 from cvx.backend.functions.file_storage import FileStorage
 from cvx.backend.functions.function_log import FunctionLog
+from cvx.backend.functions.http_actions import find_route
 from cvx.backend.functions.module_loader import FunctionRegistry, TextCache
 from cvx.backend.functions.mutations import (
     UNKNOWN_ORIGIN,
@@ -57,7 +58,6 @@ from cvx.backend.functions.results import (
 from cvx.backend.functions.test_query import run_test_query
 from cvx.backend.model.deployment import DeploymentInfo
 from cvx.backend.runner import ActionRunner, Environment, FunctionRunner, HttpRequestHead, ModuleSource
-from cvx.errors import CvxError
 from cvx.values import FunctionPath, Timestamp
 
 
@@ -123,6 +123,12 @@ class FunctionExecutor:
         if code is None:
             code = self._code[component] = Derived(self._db, lambda tx: self._texts.load(tx, component))
         return code.at(snapshot)
+
+    def lists_route(self, snapshot: Snapshot, method: str, path: str) -> bool:
+        """Whether a router, the app's or a mounted component's, has this path among its routes."""
+        tree = self._components.at(snapshot)
+        found = find_route(tree, lambda each: self.registry(snapshot, each).http_routes, method, path)
+        return found is not None and found.route is not None
 
     def components(self, snapshot: Snapshot) -> ComponentTree:
         """What is mounted at a snapshot."""
@@ -304,12 +310,23 @@ class FunctionExecutor:
         return CallResult(entry.value_json, entry.error, entry.log_lines, entry.ts, request_id)
 
     async def test_query(
-        self, source: str, args_json: bytes, identity: Identity, *, request_id: str | None = None
+        self,
+        source: str,
+        args_json: bytes,
+        identity: Identity,
+        *,
+        request_id: str | None = None,
+        component_id: str | None = None,
     ) -> CallResult:
         """Run a query that comes as source, beside the deployed code. Durable when returned.
 
-        Raises CvxError InvalidModules, InvalidTestQuery or UnsupportedTestQuery for what is no query.
+        `component_id`: in which component, None for the app. Raises CvxError InvalidModules, InvalidTestQuery or
+        UnsupportedTestQuery for what is no query, and ComponentNotFound.
         """
+        component = ""
+        if component_id:
+            with self._db.snapshot() as snapshot:
+                component = self._components.at(snapshot).by_id(component_id).path
         return await run_test_query(
             self._services,
             source,
@@ -317,4 +334,5 @@ class FunctionExecutor:
             identity,
             request_id or new_request_id(),
             redacted=self._execution.redacted,
+            component=component,
         )

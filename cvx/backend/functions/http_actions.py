@@ -4,18 +4,21 @@ The router itself (the default export of convex/http.ts) decides when it runs: i
 such as Hono's, whose routes are patterns. What is said here follows the npm package's router: an exact path of the
 method, else its longest prefix; HEAD is answered by the route of GET; a slash more or less is another path.
 
-Components and an app's `httpPrefix` will be resolved here, before a router is asked: they name another component and
-the rest of the path.
+A component may be mounted under a prefix, which competes with the prefixes of its parent's routes: the longest one
+wins. Its own router is then asked for the rest of the path, as if it were alone. An app's `httpPrefix` is taken off first.
 
 Source: reference/runtime-and-database.md §1.10, §11.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cvx.backend.database import ROOT
+from cvx.backend.functions.components import ComponentTree, child_path
+from cvx.backend.model.components import APP
 from cvx.errors import CvxError
 
 HTTP_MODULE = "http.js"
@@ -57,6 +60,43 @@ class HttpRoutes:
             if path.startswith(prefix):
                 return prefix + "*"
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Whose router is to be asked, for which path. `route`: the path of the route as it was registered, if listed."""
+
+    component: str
+    path: str
+    route: str | None
+
+
+def find_route(
+    tree: ComponentTree, routes_of: Callable[[str], HttpRoutes | None], method: str, path: str
+) -> Routed | None:
+    """Which component's router answers; None when there is no router on the way, or the app's prefix is not met."""
+    app = tree.active.get(ROOT, APP)
+    prefix = app.mount.http_prefix
+    if prefix is not None:
+        if not path.startswith(prefix):
+            return None
+        path = path[len(prefix) - 1 :]
+    component = ROOT
+    while True:
+        routes = routes_of(component) or HttpRoutes()
+        instance = tree.active.get(component)
+        route = routes.routed_path(method, path)
+        mounts = {} if instance is None else instance.mount.http_mounts
+        longest = max((each for each in mounts if path.startswith(each)), key=len, default=None)
+        is_exact = route is not None and not route.endswith("*")
+        if longest is None or is_exact or (route is not None and len(route) - 1 >= len(longest)):
+            return Routed(component, path, route) if routes_of(component) is not None else None
+        component, path = child_path(component, mounts[longest]), path[len(longest) - 1 :]
+
+
+def not_found() -> CvxError:
+    """There are routers, but none for this path."""
+    return CvxError("NoRoute", "No matching routes found", kind="not_found", retry_when="files")
 
 
 def not_enabled() -> CvxError:

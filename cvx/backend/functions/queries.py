@@ -20,6 +20,7 @@ from cvx.backend.functions.module_loader import FunctionRegistry, LoadedFunction
 from cvx.backend.functions.query_cache import QueryCache, QueryEntry, QueryKey
 from cvx.backend.functions.results import FunctionError, LoggedLine, fingerprint
 from cvx.backend.functions.system_functions import SystemContext, find_system_function
+from cvx.backend.model import components
 from cvx.errors import CvxError
 from cvx.values import FunctionPath, Timestamp, encode
 
@@ -200,7 +201,7 @@ class QueryRunner:
         complaint = function.args.check(args, tx.catalog.table_names(path.component))
         if complaint is not None:
             raise CvxError("InvalidArgs", f"ArgumentValidationError: {complaint.text()}")
-        return encode(function.body(SystemContext(tx, path.component, self._services), args))
+        return encode(function.body(SystemContext(tx, _component_of(tx, path, args), self._services), args))
 
     def _refused(self, request: QueryRequest, error: CvxError, ts: Timestamp, started: float) -> QueryEntry:
         """The result of a query whose arguments are no arguments: it depends on nothing but the request."""
@@ -280,3 +281,20 @@ class QueryRunner:
             expires_at=expires_at,
             request_id=request.request_id,
         )
+
+
+def _component_of(tx: Transaction, path: FunctionPath, args: dict[str, Any]) -> str:
+    """Which component a system function is asked about: the caller's, or one named by its id.
+
+    Raises CvxError "ComponentNotFound".
+    """
+    id = args.get("componentId")
+    found = components.by_id(tx, id) if isinstance(id, str) else components.instance(tx, path.component)
+    if found is None and (isinstance(id, str) or path.component):
+        raise CvxError(
+            "ComponentNotFound",
+            f"There is no component '{id if isinstance(id, str) else path.component}'.",
+            kind="not_found",
+            hint="Check its path: names of mounts, with a slash between.",
+        )
+    return path.component if found is None else found.path

@@ -13,6 +13,7 @@ import msgspec
 
 from cvx.backend.functions.calls import depend_on_table_names
 from cvx.backend.functions.system_functions import SystemContext, system_query
+from cvx.backend.model import components as component_rows
 from cvx.backend.model import deployment, environment, modules, schemas, transfers
 from cvx.errors import CvxError
 from cvx.values import FULL_RANGE, DocumentId, Value, from_json
@@ -170,8 +171,20 @@ def cloud_url(context: SystemContext, args: dict[str, Any]) -> Value:
 
 @system_query("_system/frontend/components:list", {})
 def components(context: SystemContext, args: dict[str, Any]) -> Value:
-    """The installed components. None can be installed yet, so there is none to list."""
-    return []
+    """Every component instance but the app itself, also those that are mounted no more."""
+    found = component_rows.instances(context.tx)
+    return [
+        {
+            "id": each.id,
+            "name": each.name,
+            "path": path,
+            "args": {},
+            "definitionPath": each.mount.definition_path,
+            "state": each.state,
+        }
+        for path, each in sorted(found.items())
+        if path and each.state != "pending"
+    ]
 
 
 @system_query("_system/frontend/getSchemas", {"componentId?": _ANY})

@@ -39,24 +39,31 @@ def _module(path: str, source: bytes) -> ModuleSource:
 
 
 async def run_test_query(
-    services: Services, source: str, args_json: bytes, identity: Identity, request_id: str, *, redacted: bool
+    services: Services,
+    source: str,
+    args_json: bytes,
+    identity: Identity,
+    request_id: str,
+    *,
+    redacted: bool,
+    component: str = "",
 ) -> CallResult:
     """Run the query that `source` exports as its default. Durable when returned.
 
     Raises CvxError `InvalidModules` (it does not load), `InvalidTestQuery` (it exports anything but one default
     query), `UnsupportedTestQuery` (its default export is another kind of function).
     """
-    path = FunctionPath("", _MODULE_PATH, "default")
+    path = FunctionPath(component, _MODULE_PATH, "default")
     _, canonical = parse_args(path, args_json, services.limits)
     text = source.replace(WRAPPERS_IMPORT, "./" + _WRAPPERS_PATH).encode()
     module = _module(_MODULE_PATH, text)
     bundle = CodeBundle(f"test-query:{module.sha256}", {_MODULE_PATH: module, _WRAPPERS_PATH: _wrappers()})
     with services.db.snapshot() as snapshot:
-        environment = services.environment(snapshot, "")
+        environment = services.environment(snapshot, component)
         await _check(services, bundle, environment.variables)
         function = LoadedFunction(path, "query", "public", None, None, "isolate")
         tx = services.db.begin(identity, snapshot=snapshot, read_only=True)
-        registry = FunctionRegistry("", environment.index_id, bundle, {}, {}, [])
+        registry = FunctionRegistry(component, environment.index_id, bundle, {}, {}, [])
         call = Call(services, tx, identity, os.urandom(32), RequestMetadata(request_id))
 
         def make_host() -> SyscallHost:
@@ -74,7 +81,7 @@ async def run_test_query(
             return CallResult(
                 None, error_of(outcome.error, redacted=redacted), texts, snapshot.ts, request_id
             )
-        names = snapshot.catalog.table_names("")
+        names = snapshot.catalog.table_names(component)
         value = check_result(function, outcome.value_json, names, services.limits, nested=False)
         return CallResult(value, None, texts, snapshot.ts, request_id)
 

@@ -150,13 +150,13 @@ async def run_test_function(call: Call) -> Response:
     """POST /api/run_test_function: a query that comes as source; read-only."""
     body = await call.json(TestQueryRequest, bytes_max=call.services.config.limits.push_body_bytes_max)
     admin = call.services.authenticator.admin(body.admin_key)
-    if body.component_id:
-        raise CvxError(
-            "ComponentsNotSupported", "Components are not available yet in this backend.", kind="not_found"
-        )
     format = format_name(body.format or "json")
     result = await call.services.executor.test_query(
-        body.bundle.source, bytes(body.args), admin, request_id=call.request_id
+        body.bundle.source,
+        bytes(body.args),
+        admin,
+        request_id=call.request_id,
+        component_id=body.component_id,
     )
     if result.error is not None:
         text = result.error.client_text(call.request_id)

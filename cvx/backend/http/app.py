@@ -140,8 +140,7 @@ class OneOriginApp:
             return True
         executor, db = self._services.executor, self._services.db
         with db.snapshot() as snapshot:
-            routes = executor.registry(snapshot, "").http_routes
-        return routes is None or routes.routed_path(method, path) is None
+            return not executor.lists_route(snapshot, method, path)
 
 
 def _find(path: str, method: str) -> Handler:

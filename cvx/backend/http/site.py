@@ -73,7 +73,7 @@ async def serve_http_action(
     except _ClientGone:
         return
     except CvxError as error:
-        if error.code == "HttpActionsNotEnabled":
+        if error.code in ("HttpActionsNotEnabled", "NoRoute"):
             response = PlainTextResponse(error.message, status_code=404)
         else:
             response = error_response(error)

@@ -196,7 +196,7 @@ class ActionChild:
             head, number = call.request, 0
             if head.has_body:
                 number = self._send_stream(running, running.host.request_body())
-            request = (head.method, head.url, head.headers, number)
+            request = (head.method, head.url, head.headers, number, head.path or 0)
         header = (
             running.id,
             call.bundle.key,

@@ -38,12 +38,14 @@ HeaderPairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class HttpRequestHead:
-    """What an HTTP action is given before its body. `url` is absolute. The body is `ActionHost.request_body`."""
+    """What an HTTP action is given before its body. `url` is absolute; `path`, if it is another than that of the URL, is
+    the one to find the route by. The body is `ActionHost.request_body`."""
 
     method: str
     url: str
     headers: HeaderPairs
     has_body: bool
+    path: str | None = None
 
 
 @dataclass(frozen=True)

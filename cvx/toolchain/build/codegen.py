@@ -13,6 +13,7 @@ that do not belong there are removed, except `ai/`.
 
 from __future__ import annotations
 
+import posixpath
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -190,7 +191,7 @@ def _api(
         body = text.static_api(evaluated["functions"])
     else:
         body = text.dynamic_api(graph.entry_points[directory.definition_path].module_sources())
-    return render(body, _components(graph, evaluated, analysis or {}))
+    return render(body, _components(graph, directory, evaluated, analysis or {}))
 
 
 def _api_stub(
@@ -202,8 +203,11 @@ def _api_stub(
     return lambda: render(text.dynamic_api(entries.module_sources()), components)
 
 
-def _components(graph: ComponentGraph, evaluated: Mapping[str, Any], analysis: Analysis) -> str:
+def _components(
+    graph: ComponentGraph, directory: ComponentDirectory, evaluated: Mapping[str, Any], analysis: Analysis
+) -> str:
     children: list[tuple[str, str]] = []
+    folder = directory.definition_path or "."
     specifiers = {d.definition_path: d.import_specifier for d in graph.components}
     for child in evaluated["definition"]["childComponents"]:
         name, path = child["name"], child["path"]
@@ -216,7 +220,14 @@ def _components(graph: ComponentGraph, evaluated: Mapping[str, Any], analysis: A
         specifier = specifiers.get(path)
         is_package = specifier is not None and not specifier.startswith(".") and specifier != path
         children.append(
-            (name, text.imported_component(name, specifier if is_package and specifier else f"../{path}"))
+            # A folder is found from where the importing file is, not from where the app is.
+            (
+                name,
+                text.imported_component(
+                    name,
+                    specifier if is_package and specifier else f"../{posixpath.relpath(path, folder)}",
+                ),
+            )
         )
     return text.components_type(children)
 

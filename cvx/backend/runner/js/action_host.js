@@ -90,8 +90,7 @@ async function runHttp(execution, namespace) {
   if (router?.isRouter !== true) throw new ModuleError(`The default export of '${execution.path}' is not a Router: make it with httpRouter()`);
   execution.phase = PHASE_RUN;
   const { method, url, headers, stream } = execution.request;
-  const { pathname } = new URL(url);
-  const route = router.lookup(pathname, method);
+  const route = router.lookup(execution.request.path ?? new URL(url).pathname, method);
   if (route === null) {
     execution.response = new Response("No matching routes found", { status: 404 });
   } else {
@@ -216,8 +215,8 @@ const handlers = {
     execution.componentArgs = hasComponentArgs ? line() : null;
     execution.lines = new LiveLines(execution);
     if (request !== 0) {
-      const [method, url, headers, stream] = request;
-      execution.request = { method, url, headers, stream: stream === 0 ? null : new Incoming(stream) };
+      const [method, url, headers, stream, path] = request;
+      execution.request = { method, url, headers, path: path === 0 ? null : path, stream: stream === 0 ? null : new Incoming(stream) };
       if (stream !== 0) execution.streams_.add(execution.request.stream);
     }
     begin(execution);

@@ -81,16 +81,16 @@ export const noteThroughLibrary = mutation({
   },
 });
 
-export const handle = query({ args: {}, handler: async () => await createFunctionHandle(internal.loans.note) });
+export const handle = query({ args: {}, handler: async (): Promise<string> => await createFunctionHandle(internal.loans.note) });
 
 export const handleInside = query({
   args: {},
-  handler: async () => await createFunctionHandle(components.library.books.list as any),
+  handler: async (): Promise<string> => await createFunctionHandle(components.library.books.list as any),
 });
 
 export const handleOfInternal = query({
   args: {},
-  handler: async () => await createFunctionHandle((components.library as any).books.secret),
+  handler: async (): Promise<string> => await createFunctionHandle((components.library as any).books.secret),
 });
 
 export const runHandle = query({

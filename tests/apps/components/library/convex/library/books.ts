@@ -6,7 +6,7 @@ import { action, env, internalMutation, internalQuery, mutation, query } from ".
 export const add = mutation({
   args: { title: v.string(), copies: v.number() },
   returns: v.string(),
-  handler: async (ctx, args) => {
+  handler: async (ctx, args): Promise<string> => {
     await ctx.runMutation(components.audit.log.write, { line: `added ${args.title}` });
     return await ctx.db.insert("books", args);
   },
@@ -42,10 +42,12 @@ export const history = query({
   handler: async (ctx): Promise<string[]> => await ctx.runQuery(components.audit.log.lines, {}),
 });
 
+declare const process: { env: Record<string, string | undefined> };
+
 /** What a component sees of the world. */
 export const surroundings = query({
   args: {},
-  handler: async (ctx) => ({
+  handler: async (ctx): Promise<Record<string, unknown>> => ({
     identity: await ctx.auth.getUserIdentity(),
     name: env.LIBRARY_NAME,
     town: env.TOWN ?? null,
@@ -83,7 +85,7 @@ export const callBack = mutation({
 
 export const handleOfSecret = mutation({
   args: {},
-  handler: async () => await createFunctionHandle(internal.books.secret),
+  handler: async (): Promise<string> => await createFunctionHandle(internal.books.secret),
 });
 
 export const secret = internalQuery({ args: {}, handler: async () => `secret of ${env.LIBRARY_NAME}` });

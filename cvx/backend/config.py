@@ -209,6 +209,7 @@ class Limits:
     node_actions_per_child_max: int = 16
     node_child_life_calls: int = 1_000
     node_child_idle_s: float = 300.0
+    node_old_child_idle_s: float = 10.0  # Of other code or another environment than was used last.
     node_heap_bytes_max: int = 512 * MIB
     node_recycle_bytes: int = 256 * MIB
     node_analyze_s: float = 15.0  # To load one module at a push.

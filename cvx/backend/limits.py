@@ -122,6 +122,8 @@ _DOCUMENTED: dict[str, str] = {
             "function_user_time_s",
             "action_time_s",
             "node_action_time_s",
+            "node_args_bytes_max",
+            "node_heap_bytes_max",
             "array_length_max",
             "tables_max",
             "indexes_per_table_max",

@@ -266,6 +266,31 @@ def test_old_code_goes(tmp_path: Path) -> None:
     run(tmp_path, body, node_code_folders_max=2, node_children_max=1)
 
 
+def test_processes_of_old_code_end_soon(tmp_path: Path) -> None:
+    async def body(n: Nodes) -> None:
+        old = (await n.value("m:pid"))[0]
+        new = (await n.value("m:pid", bundle=bundle(**{"m.js": f"{ACTIONS}\n"})))[0]
+        await asyncio.sleep(1.0)
+        assert (alive(old), alive(new), n.nodes.children) == (False, True, 1)
+
+    run(tmp_path, body, node_old_child_idle_s=0.2)
+
+
+def test_a_shared_process_with_a_stuck_action_in_it(tmp_path: Path) -> None:
+    """What one action computes without end does not keep another waiting for ever; no other is run in that process."""
+
+    async def body(n: Nodes) -> None:
+        await n.value("m:pid")
+        stuck = asyncio.ensure_future(n.outcome("m:spin", deadline_s=0.3))
+        other = asyncio.ensure_future(n.outcome("m:pid", {"ms": 50}))
+        first, second = await asyncio.gather(stuck, other)
+        assert first.error is not None and first.error.kind == "timeout"
+        assert second.error is not None and second.error.kind in ("timeout", "crash")
+        assert (await n.value("m:pid"))[1] == 1
+
+    run(tmp_path, body, node_children_max=1, action_turn_s=0.5)
+
+
 def test_packages_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9/")
     monkeypatch.setenv("DENO_DIR", str(tmp_path / "deno"))

@@ -69,6 +69,7 @@ class NodePool:
         self._nested = 0
         self._digests: OrderedDict[int, tuple[Mapping[str, str], str]] = OrderedDict()
         self._watcher: asyncio.Task[None] | None = None
+        self._latest: NodeWorld | None = None
         self._closing = False
 
     @property
@@ -158,7 +159,8 @@ class NodePool:
         assert self._packages is not None, "start() comes first"
         folder = await self._packages.ready(bundle.packages)
         code = await self._code.place(bundle, folder, {child.world.code.key for child in self._children})
-        return NodeWorld(code, self._digest(variables))
+        self._latest = NodeWorld(code, self._digest(variables))
+        return self._latest
 
     def _digest(self, variables: Mapping[str, str]) -> str:
         known = self._digests.get(id(variables))
@@ -302,9 +304,14 @@ class NodePool:
                 elif child.running or child.silent_s(now) > 0 or now - child.looked_at > _LOOK_EVERY_S:
                     child.looked_at = now
                     child.watch(now)
-                elif not child.reserved and now - child.idle_since > self._limits.node_child_idle_s:
+                elif not child.reserved and now - child.idle_since > self._idle_s(child):
                     self._end(child)
         self._watcher = None
+
+    def _idle_s(self, child: NodeChild) -> float:
+        """How long it may be idle."""
+        limits = self._limits
+        return limits.node_child_idle_s if child.world == self._latest else limits.node_old_child_idle_s
 
     # ---- analysis
 

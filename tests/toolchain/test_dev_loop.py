@@ -372,3 +372,24 @@ def test_backend_status_and_stop(project: Path) -> None:
         assert f'"pid":{pid}' in run_cvx(project, "backend", "status", "--json").stdout
         key = run_cvx(project, "backend", "key")
         assert key.returncode == 0 and "|" in key.stdout and key.stdout.count("\n") == 1
+
+
+def test_other_limits_in_cvx_toml_start_the_backend_again(project: Path) -> None:
+    settings = project / "cvx.toml"
+
+    def set_variable(value: str) -> int:
+        return run_cvx(project, "env", "set", "A", value).returncode
+
+    with Dev(project) as dev:
+        url = dev.event("target")["url"]
+        dev.ready()
+        assert set_variable("0123456789a") == 0
+        settings.write_text("[backend.limits]\nenvironment_value_bytes_max = 10\n")
+        assert dev.event("target")["url"] == url
+        dev.ready()
+        assert set_variable("0123456789b") != 0 and set_variable("0123456789") == 0
+        settings.write_text("[backend.limits]\nenvironment_value_byte_max = 10\n")
+        assert "environment_value_bytes_max" in dev.failed("BackendFailed")["error"]["message"]
+        settings.unlink()
+        dev.ready()
+        assert set_variable("0123456789a") == 0

@@ -13,7 +13,7 @@ const day = 86_400_000;
 
 await check("a job runs after its delay, once, and is seen doing so", async () => {
   const before = Date.now();
-  const id = await beat(300, "later", 7);
+  const id = await beat(1000, "later", 7);
   const seen = watch(live, api.jobs.get, { id });
   await until(() => seen.value?.state.kind === "success");
   assert.deepEqual(seen.values.map((job) => job.state.kind), ["pending", "success"]);
@@ -22,10 +22,10 @@ await check("a job runs after its delay, once, and is seen doing so", async () =
   assert.match(id, /^kc2/);
   assert.equal(name, "jobs.js:beat");
   assert.deepEqual(args, [{ what: "later", n: 7 }]);
-  assert.ok(Number.isInteger(scheduledTime) && scheduledTime >= before + 300 && scheduledTime <= _creationTime + 301);
-  assert.ok(completedTime >= scheduledTime && completedTime < scheduledTime + 2000);
+  assert.ok(Number.isInteger(scheduledTime) && scheduledTime >= before + 1000 && scheduledTime <= _creationTime + 1001);
+  assert.ok(completedTime >= scheduledTime && completedTime < scheduledTime + 10_000);
   const [at] = await live.query(api.jobs.times, { what: "later" });
-  assert.ok(at >= scheduledTime && at < scheduledTime + 2000, `${at - scheduledTime} ms late`);
+  assert.ok(at >= scheduledTime && at < scheduledTime + 10_000, `${at - scheduledTime} ms late`);
   assert.deepEqual(Object.keys(seen.value).sort(), ["_creationTime", "_id", "args", "completedTime", "name", "scheduledTime", "state"]);
   await sleep(100);
   assert.deepEqual(await runs("later"), [7]);
@@ -150,8 +150,9 @@ await check("function handles run and are scheduled", async () => {
 await check("a cron of one second fires about every second", async () => {
   const seen = watch(live, api.jobs.times, { what: "heartbeat" });
   await until(() => seen.value?.length >= 3);
-  const gaps = seen.value.slice(1).map((at, i) => at - seen.value[i]);
-  assert.ok(gaps.every((gap) => gap > 500), `too quick: ${gaps}`);
+  // One run may be late, and the next then comes soon after it.
+  const took = seen.value.at(-1) - seen.value[0];
+  assert.ok(took > (seen.value.length - 2) * 1000 - 50, `too quick: ${seen.value}`);
   seen.stop();
 });
 
@@ -175,7 +176,7 @@ await check("daily analytics: yesterday's events by kind, the same when run twic
 });
 
 await check("a scheduled action is seen running, then done; it runs once, as nobody", async () => {
-  const id = await live.mutation(api.jobs.after, { delay: 0, name: "actions:slow", args: { what: "slow", ms: 200 } });
+  const id = await live.mutation(api.jobs.after, { delay: 0, name: "actions:slow", args: { what: "slow", ms: 800 } });
   const seen = watch(live, api.jobs.get, { id });
   await until(() => seen.value?.state.kind === "success");
   const kinds = seen.values.map((job) => job.state.kind);
@@ -186,7 +187,7 @@ await check("a scheduled action is seen running, then done; it runs once, as nob
 });
 
 await check("a running action that is canceled goes on, but what it schedules is canceled", async () => {
-  const id = await live.mutation(api.jobs.after, { delay: 0, name: "actions:slow", args: { what: "stopped", ms: 700 } });
+  const id = await live.mutation(api.jobs.after, { delay: 0, name: "actions:slow", args: { what: "stopped", ms: 3000 } });
   await until(async () => (await live.query(api.jobs.get, { id })).state.kind === "inProgress");
   await live.action(api.actions.cancel, { id });
   assert.equal((await live.query(api.jobs.get, { id })).state.kind, "canceled");

@@ -15,6 +15,7 @@ Source: reference/runtime-and-database.md §1.4, §3.3; docs/adr/0009.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import OrderedDict, deque
 from pathlib import Path
 from time import monotonic
@@ -29,6 +30,7 @@ from cvx.values import FunctionPath
 
 _WATCH_EVERY_S = 0.1
 _STUCK_AFTER_S = 0.05
+_START_PAUSE_S = 0.1
 
 
 def isolate_profile(limits: Limits, deno_path: Path) -> ActionProfile:
@@ -210,10 +212,18 @@ class ActionPool:
             self._watch_from_now_on()
 
     async def _new_child(self, *, open_realm: bool = False) -> ActionChild:
-        assert self._profile is not None
-        child = ActionChild(self._profile, self._limits, open_realm=open_realm)
-        await child.start()
-        return child
+        """A started child. Tries again, with pauses; raises the last failure."""
+        assert self._profile is not None, "start() comes first"
+        for attempt in itertools.count(1):
+            child = ActionChild(self._profile, self._limits, open_realm=open_realm)
+            try:
+                await child.start()
+                return child
+            except CvxError:
+                if attempt >= self._limits.runner_start_attempts_max or self._closing:
+                    raise
+            await asyncio.sleep(_START_PAUSE_S * attempt)
+        raise AssertionError
 
     def _watch_from_now_on(self) -> None:
         if self._watcher is None and not self._closing:

@@ -7,12 +7,14 @@ Rule: this face does not import the two programs: whoever starts them names them
 """
 
 from cvx.backend.bulk.messages import (
+    UNPACKED_FILES,
     ExportBegun,
     ExportDone,
     ExportFailed,
     ExportOrder,
     ExportProgress,
     ExportReport,
+    FilesUnpacked,
     FoundTable,
     ImportDone,
     ImportFailed,
@@ -27,6 +29,7 @@ from cvx.backend.bulk.messages import (
     TableDone,
     TableFormat,
     TablePlan,
+    UnpackedFile,
 )
 from cvx.backend.bulk.uploads import Parts, Uploads, parts_of
 
@@ -36,12 +39,14 @@ EXPORT_PROGRAM = "cvx.backend.bulk.export_child"
 __all__ = [
     "EXPORT_PROGRAM",
     "IMPORT_PROGRAM",
+    "UNPACKED_FILES",
     "ExportBegun",
     "ExportDone",
     "ExportFailed",
     "ExportOrder",
     "ExportProgress",
     "ExportReport",
+    "FilesUnpacked",
     "FoundTable",
     "ImportDone",
     "ImportFailed",
@@ -57,6 +62,7 @@ __all__ = [
     "TableDone",
     "TableFormat",
     "TablePlan",
+    "UnpackedFile",
     "Uploads",
     "parts_of",
 ]

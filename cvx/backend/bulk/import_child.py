@@ -25,8 +25,10 @@ from typing import Any, BinaryIO, cast
 import msgspec
 
 from cvx.backend.bulk import table_formats as formats
+from cvx.backend.bulk.import_files import unpack_files
 from cvx.backend.bulk.import_rows import RowMaker, optional_fields
 from cvx.backend.bulk.messages import (
+    FilesUnpacked,
     FoundTable,
     ImportDone,
     ImportFailed,
@@ -82,7 +84,7 @@ class _Reader:
                 for at, table in enumerate(self._contents.tables)
             ]
             size = sum(table.documents.file_size for table in self._contents.tables)
-            return ImportSurvey(found, size, self._contents.storage is not None)
+            return ImportSurvey(found, size)
         assert self._order.table is not None
         found = [FoundTable(self._order.component, self._order.table, self._first_number(0))]
         return ImportSurvey(found, self._parts.size)
@@ -100,6 +102,9 @@ class _Reader:
         for at, table in enumerate(plan.tables):
             with self._opened(at) as file:
                 self._read_table(at, table, schemas.get(table.component), plan, file)
+        if self._archive is not None and self._contents.files:
+            count = unpack_files(self._archive, self._contents, self._folder, self._order.created_ms)
+            self._say(FilesUnpacked(count))
         self._say(ImportDone())
 
     def _read_table(

@@ -11,6 +11,8 @@ import msgspec
 
 TableFormat = Literal["jsonl", "json", "csv"]
 
+UNPACKED_FILES = "files.jsonl"
+
 # ------------------------------------------------------------------------------------------------------ import
 
 
@@ -56,11 +58,10 @@ class FoundTable(msgspec.Struct, frozen=True):
 
 
 class ImportSurvey(msgspec.Struct, frozen=True, tag=True):
-    """What the upload holds. `bytes`: of all rows, as text. `storage`: whether it describes stored files."""
+    """What the upload holds. `bytes`: of all rows, as text."""
 
     tables: list[FoundTable]
     bytes: int
-    storage: bool = False
 
 
 class ImportPlan(msgspec.Struct, frozen=True):
@@ -93,6 +94,23 @@ class TableDone(msgspec.Struct, frozen=True, tag=True):
     rows: int
 
 
+class UnpackedFile(msgspec.Struct, frozen=True):
+    """A line of the list `UNPACKED_FILES`: a stored file that lies unpacked at `path` in the import's folder."""
+
+    id: str
+    path: str
+    creation_time: float
+    content_type: str | None
+    storage_id: str | None
+    size: int
+
+
+class FilesUnpacked(msgspec.Struct, frozen=True, tag=True):
+    """So many stored files were in the upload."""
+
+    files: int
+
+
 class ImportFailed(msgspec.Struct, frozen=True, tag=True):
     """Why there can be no import."""
 
@@ -106,7 +124,9 @@ class ImportDone(msgspec.Struct, frozen=True, tag=True):
     """Everything is in bulk files."""
 
 
-ImportReport = ImportSurvey | RunReady | ImportProgress | TableDone | ImportFailed | ImportDone
+ImportReport = (
+    ImportSurvey | RunReady | ImportProgress | TableDone | FilesUnpacked | ImportFailed | ImportDone
+)
 
 
 # ------------------------------------------------------------------------------------------------------ export

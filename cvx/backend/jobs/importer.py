@@ -195,7 +195,7 @@ class ImportService:
     # ------------------------------------------------------------------------------------------------ the work
 
     def _begin(self, id: DocumentId) -> None:
-        work = ImportWork(self._db, id, self.uploads, self._clock, self._limits, self._places)
+        work = ImportWork(self._db, self._files, id, self.uploads, self._clock, self._limits, self._places)
         task = asyncio.create_task(self._insist(work), name=f"import {id}")
         self._running[id] = _Running(work, task)
         task.add_done_callback(lambda _: self._running.pop(id, None))

@@ -15,7 +15,7 @@ import pytest
 from cvx.backend.runner import CodeBundle
 from cvx.errors import CvxError
 from tests.runner.action_host import ACTION_APP, Acting, ActingHost, acting, web_server
-from tests.runner.host import build_bundle
+from tests.runner.host import build_bundle, bundle_of
 
 pytestmark = pytest.mark.deno
 Body = Callable[[Acting], Awaitable[None]]
@@ -124,6 +124,38 @@ def test_dynamic_import_gives_the_same_instance(app: CodeBundle) -> None:
             assert await a.value("acting:lazy") == {"same": True, "count": 1, "missing": "TypeError"}
 
     run(app, body)
+
+
+_REGISTER = (
+    "export const reg = (h) => Object.assign(() => {}, { isAction: true, isPublic: true,"
+    " invokeAction: async (_, a) => JSON.stringify((await h(...JSON.parse(a))) ?? null) });"
+)
+
+
+def test_modules_that_import_each_other_and_what_cannot_be_imported() -> None:
+    """These are V8's own module records, not compiled functions."""
+    cyclic = bundle_of(
+        reg=_REGISTER,
+        one=(
+            'import { two } from "./two.js"; import { reg } from "./reg.js"; export let n = 1;'
+            "const name = (error) => error.name; export const go = reg(async () => {"
+            ' const first = await import("./lazy.js"), again = await import("./lazy.js"); first.bump();'
+            ' return [two(), again.count(), first === again, await import("node:fs").catch(name),'
+            ' await import("https://example.com/x.js").catch(name)]; });'
+        ),
+        two='import { n } from "./one.js"; export const two = () => n + 1;',
+        lazy="let c = 0; export const bump = () => { c++; }; export const count = () => c;",
+        files='import fs from "node:fs"; import { reg } from "./reg.js"; export const go = reg(async () => typeof fs);',
+        awaits='import { reg } from "./reg.js"; await null; export const go = reg(async () => 1);',
+    )
+
+    async def body(a: Acting) -> None:
+        for _ in range(2):
+            assert await a.value("one:go") == [2, 1, True, "TypeError", "TypeError"]
+        assert "Can't import 'node:fs' from files.js" in await a.failure("files:go")
+        assert "Top-level awaits in source files are unsupported" in await a.failure("awaits:go")
+
+    run(cyclic, body)
 
 
 def test_operations_are_answered_in_any_order(app: CodeBundle) -> None:

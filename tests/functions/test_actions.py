@@ -69,6 +69,9 @@ def test_what_is_wrong_with_a_call_is_its_result(tmp_path: Path, app: App) -> No
         assert "it is defined as Query" in await d.action_error("doing:notes")
         assert (await d.action_error("doing:wrongReturn")).startswith("ReturnsValidationError: ")
         assert "return value is too large" in await d.action_error("doing:big")
+        with pytest.raises(CvxError) as caught:
+            await d.act("doing:inner", {"name": "x"}, identity=Admin(read_only=True))
+        assert caught.value.kind == "forbidden"
         assert d.actions.children == 1, "only those that ran"
 
     run(tmp_path, app, body)

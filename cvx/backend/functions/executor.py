@@ -237,6 +237,8 @@ class FunctionExecutor:
         """
         if isinstance(path, str):
             path = FunctionPath.parse(path, component)
+        if isinstance(identity, Admin) and identity.read_only:
+            raise read_only_key()
         request = ActionRequest(
             path,
             args_json,

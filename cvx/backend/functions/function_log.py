@@ -205,9 +205,8 @@ class FunctionLog:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         try:
-            await asyncio.wait_for(future, timeout_s)
-        except asyncio.TimeoutError:
-            pass
+            # Not wait_for: before Python 3.12 it may swallow a cancellation that comes together with the entry.
+            await asyncio.wait([future], timeout=timeout_s)
         finally:
             if future in self._waiting:
                 self._waiting.remove(future)

@@ -309,3 +309,18 @@ def test_stopping_cuts_what_is_under_way(tmp_path: Path) -> None:
     streaming.close()
     assert outcome[0] == "" or outcome[0].startswith("HTTP/1.1 503")
     assert "data: 1" in outcome[1] and not outcome[1].endswith("0\r\n\r\n")
+
+
+def test_more_than_may_run_at_once_is_told_so(tmp_path: Path) -> None:
+    limits = {"actions_running_max": 1, "actions_waiting_max": 1}
+    with LiveBackend(tmp_path / "data", limits=limits) as live:
+        push(live, tmp_path / "app")
+        with connection(live.site_url) as first, connection(live.site_url) as second:
+            first.sendall(b"GET /events?count=20 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            assert b"data: 1" in first.recv(65_536) + first.recv(65_536)  # A stream that is open is running.
+            second.sendall(b"GET /files/exact HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            time.sleep(0.1)
+            refused = httpx.get(f"{live.site_url}/files/exact")
+            assert (refused.status_code, refused.json()["code"]) == (503, "TooManyConcurrentRequests")
+            assert b"data: 20" in received(first)
+            assert b"exact" in received(second)

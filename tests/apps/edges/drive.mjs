@@ -22,8 +22,6 @@ const refused = async (promise) => (await rejection(promise)).message;
 
 const notYet = {
   audit: /Audit logs/,
-  textSearch: /Full-text search/,
-  textSearchPage: /Full-text search/,
 };
 const features = await http.query(api.later.features);
 for (const [kind, names] of [["mutation", features.mutations], ["query", features.queries]]) {
@@ -42,10 +40,6 @@ for (const [kind, names] of [["mutation", features.mutations], ["query", feature
     });
   }
 }
-await check("an action", async () => {
-  for (const client of [http, live])
-    assert.match(await refused(client.action(api.later.search, {})), /later:search is an action, and actions are not available yet/);
-});
 
 // ---- who asks, what runs
 

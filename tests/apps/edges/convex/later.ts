@@ -1,7 +1,6 @@
 // Features that come later, each asked for as an app would: what the function gets is said, caught or not.
 
 import {
-  actionGeneric as action,
   log,
   mutationGeneric as mutation,
   queryGeneric as query,
@@ -9,16 +8,12 @@ import {
 import { v } from "convex/values";
 
 export const nothing = mutation({ args: {}, handler: async () => null });
-export const search = action({ args: {}, handler: async (ctx) => await ctx.vectorSearch("texts", "by_embedding", { vector: [1, 2] }) });
 
 const inMutations: Record<string, (ctx: any) => Promise<unknown>> = {
   audit: () => log.audit({ a: 1 }),
-  textSearch: (ctx) => ctx.db.query("texts").withSearchIndex("by_body", (q: any) => q.search("body", "x")).collect(),
 };
 const inQueries: Record<string, (ctx: any) => Promise<unknown>> = {
-  textSearch: inMutations.textSearch,
-  textSearchPage: (ctx) =>
-    ctx.db.query("texts").withSearchIndex("by_body", (q: any) => q.search("body", "x")).paginate({ cursor: null, numItems: 1 }),
+  audit: () => log.audit({ a: 1 }),
 };
 
 async function asked(ctx: any, feature: (ctx: any) => Promise<unknown>, caught: boolean) {

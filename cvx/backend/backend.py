@@ -83,7 +83,9 @@ class Backend:
             )
             self._parts.push_async_callback(files.close)
             files.start()
-            node = NodePool(config.limits, config.data_dir / "node", config.node_modules)
+            node = NodePool(
+                config.limits, config.data_dir / "node", config.node_modules, native=config.native_packages
+            )
             actions: dict[Environment, ActionRunner] = {"isolate": ActionPool(config.limits), "node": node}
             for action_runner in actions.values():
                 self._parts.push_async_callback(action_runner.close)

@@ -302,4 +302,6 @@ class BackendConfig:
     deno_children: int = 2
     node_modules: Path | None = None
     """Of the project, for "use node" actions that import external packages; without it they are installed."""
+    native_packages: bool = False
+    """Whether external packages may load native code, which nothing confines."""
     limits: Limits = field(default_factory=Limits)

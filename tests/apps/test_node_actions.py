@@ -120,5 +120,38 @@ def test_packages_that_people_use(external: bool, tmp_path: Path) -> None:
         backend.stop()
 
 
+SHARP = {"convex": "1.48.0", "sharp": "0.34.4"}
+NATIVE = """"use node";
+import sharp from "sharp";
+import { action } from "./_generated/server";
+export const width = action({ args: {}, handler: async () => {
+  const made = await sharp({ create: { width: 30, height: 20, channels: 3, background: "red" } }).png().toBuffer();
+  return (await sharp(made).resize(10).toBuffer({ resolveWithObject: true })).info.width;
+} });
+"""
+
+
+@pytest.mark.slow
+def test_native_code_where_it_is_allowed(tmp_path: Path) -> None:
+    folder = tmp_path / "app"
+    (folder / "convex").mkdir(parents=True)
+    (folder / "package.json").write_text(json.dumps({"name": "native", "dependencies": SHARP}))
+    (folder / "convex.json").write_text('{"node": {"externalPackages": ["sharp"]}}')
+    (folder / "convex" / "pictures.ts").write_text(NATIVE)
+    (folder / "node_modules").symlink_to(npm_project("apps", SHARP) / "node_modules")
+    push = ("dev", "--once", "--typecheck", "disable")
+    backend = BackendProcess(tmp_path / "data")
+    backend.start("--node-modules", str(folder / "node_modules"))
+    try:
+        refused = cvx(*push, *chosen(backend), cwd=folder)
+        assert refused.code != 0 and "started with --native-packages" in refused.err, refused.err
+        backend.stop()
+        backend.start("--native-packages")  # Installed by the backend itself, without its scripts.
+        assert cvx(*push, *chosen(backend), cwd=folder).code == 0
+        assert backend.call("action", "pictures:width", {}) == 10
+    finally:
+        backend.stop()
+
+
 def test_the_guide_shows_the_app() -> None:
     assert blocks_missing("node-actions", HERE / "node_actions") == []

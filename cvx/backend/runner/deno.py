@@ -5,7 +5,7 @@ environment, process or system access, no prompt, no remote or npm module, no co
 is off. Its environment is empty but for the time zone, its working folder is the root. A child that runs actions may
 use the network, and nothing else; it is told how to reach it (proxies, certificates). One that runs "use node" actions
 may also read its own code and packages, keep temporary files in a folder of its own, and ask about the system;
-it may start no process and load no native code.
+it may start no process, and load native code only from packages and where the backend was told so.
 Source: reference/runtime-and-database.md §13; docs: the `deno` wheel on PyPI (`deno.find_deno_bin`).
 """
 
@@ -143,11 +143,13 @@ def start_action_child(
 @dataclass(frozen=True)
 class NodeChildFolders:
     """What a "use node" child may read, all absolute: its code, the packages it imports (None: none), and its own
-    folder for temporary files, which it may also write."""
+    folder for temporary files, which it may also write. `native`: packages may load native code, which is then not
+    confined by anything."""
 
     code: Path
     packages: Path | None
     temporary: Path
+    native: bool = False
 
 
 def node_arguments(
@@ -158,9 +160,9 @@ def node_arguments(
     npm = ["--no-npm"]
     if folders.packages is not None:
         readable.append(folders.packages)
-        npm = [
-            "--node-modules-dir=manual"
-        ]  # It takes packages from the code's node_modules, and only from there.
+        npm = ["--node-modules-dir=manual"]  # From the code's node_modules, and only from there.
+        if folders.native:
+            npm.append(f"--allow-ffi={_listed([folders.packages])}")
     return [
         str(deno_path),
         "run",

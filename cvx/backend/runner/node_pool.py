@@ -20,6 +20,7 @@ import shutil
 import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -52,9 +53,12 @@ _LOOK_EVERY_S = 2.0  # At an idle process: something that an action left behind 
 class NodePool:
     """An ActionRunner for "use node" actions; also says what their modules export. `close` leaves nothing behind."""
 
-    def __init__(self, limits: Limits, home: Path, project_modules: Path | None = None) -> None:
-        """`home` is this pool's folder; `project_modules` as `BackendConfig.node_modules`."""
+    def __init__(
+        self, limits: Limits, home: Path, project_modules: Path | None = None, *, native: bool = False
+    ) -> None:
+        """`home` is this pool's folder; `project_modules` and `native` as in `BackendConfig`."""
         self._limits = limits
+        self._native = native
         self._home = home
         self._project_modules = project_modules
         self._code = NodeCodeStore(home / "code", limits.node_code_folders_max)
@@ -245,7 +249,9 @@ class NodePool:
         assert deno_path is not None, "start() comes first"
         self._code.touch(world.code)
         temporary = await asyncio.to_thread(_temporary_folder, self._home / "tmp")
-        folders = deno.NodeChildFolders(world.code.folder.resolve(), world.code.packages, temporary)
+        folders = deno.NodeChildFolders(
+            world.code.folder.resolve(), world.code.packages, temporary, native=self._native
+        )
         profile = ActionProfile(
             environment="node",
             start=lambda stderr, _: deno.start_node_child(deno_path, limits, folders, stderr),
@@ -327,7 +333,7 @@ class NodePool:
             for path in request.paths:
                 outcome = await self._analyze_one(child, request, path)
                 if outcome.value_json is None:
-                    failures.append(failure_text("module", path, outcome))
+                    failures.append(_explained(failure_text("module", path, outcome)))
                     break  # What failed to load may be part of the next one.
                 modules[path] = analyzed_module(path, outcome.value_json)
             tainted = bool(failures)
@@ -355,6 +361,17 @@ class NodePool:
                 raise _stopping() from None
             outcome = self._verdict(ActionLost(lost.cause, blamed=True))  # Nobody else can be to blame.
         return FunctionOutcome(outcome.value_json, outcome.error, host.lines)
+
+
+def _explained(failure: AnalyzeFailure) -> AnalyzeFailure:
+    """With what can be done about it, where the message does not say."""
+    if "Requires ffi access" not in failure.message:
+        return failure
+    advice = (
+        "A package wants to load native code. It must be in `node.externalPackages` of convex.json, and the backend be "
+        "started with --native-packages (for `cvx dev`: native_packages = true under [backend] in cvx.toml)."
+    )
+    return replace(failure, message=f"{failure.message}\n{advice}")
 
 
 def _takes_more(child: NodeChild) -> bool:

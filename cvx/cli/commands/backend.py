@@ -80,6 +80,13 @@ def serve(
             help='The project\'s node_modules, for external packages of "use node" actions.',
         ),
     ] = None,
+    native_packages: Annotated[
+        bool,
+        typer.Option(
+            "--native-packages",
+            help="Let external packages load native code (sharp, canvas): nothing confines it.",
+        ),
+    ] = False,
     origin: Annotated[
         str | None,
         typer.Option("--origin", metavar="URL", help="The API's public address, behind a proxy."),
@@ -128,6 +135,7 @@ def serve(
         redact_logs=redact,
         dev_issuer=dev_issuer,
         node_modules=node_modules,
+        native_packages=native_packages,
         limits=limits,
     )
     output = context.output

@@ -39,6 +39,7 @@ from cvx.toolchain.project import (
     detect_framework,
     list_local,
     local_state,
+    native_packages,
     read_env_file,
 )
 
@@ -307,6 +308,8 @@ def _spawn(
     command += ["--port", str(config.cloud_port), "--site-port", str(config.site_port)]
     command += ["--data", str(state.data_dir), "--instance-name", config.instance_name, "--dev-issuer"]
     command += ["--node-modules", str(project.root / "node_modules")]
+    if native_packages(project):
+        command.append("--native-packages")
     for setting in limits:
         command += ["--limit", setting]
     environment = {**os.environ, SECRET_VARIABLE: config.instance_secret, "NO_COLOR": "1"}

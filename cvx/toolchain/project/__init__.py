@@ -8,6 +8,7 @@ from cvx.toolchain.project.deployment import (
     Setting,
     backend_limits,
     list_named,
+    native_packages,
     select_deployment,
     settings_with_origin,
 )
@@ -113,6 +114,7 @@ __all__ = [
     "list_templates",
     "load_project",
     "local_state",
+    "native_packages",
     "package_manager",
     "package_version",
     "packages_in_place",

@@ -150,6 +150,7 @@ class _TomlDeployment(msgspec.Struct, forbid_unknown_fields=True):
 
 class _TomlBackend(msgspec.Struct):
     limits: dict[str, int | float | str] = {}
+    native_packages: bool = False
 
 
 class _Toml(msgspec.Struct):
@@ -251,6 +252,11 @@ def list_named(project: Project) -> tuple[tuple[str, DeploymentKind, str | None]
 def backend_limits(project: Project) -> dict[str, int | float | str]:
     """The limits that `cvx.toml` sets for local backends, under `[backend.limits]`: names and values as written."""
     return dict(_read_toml(project).backend.limits)
+
+
+def native_packages(project: Project) -> bool:
+    """Whether `cvx.toml` lets external packages load native code in local backends: `[backend] native_packages`."""
+    return _read_toml(project).backend.native_packages
 
 
 def _check_flags(flags: DeploymentFlags) -> None:

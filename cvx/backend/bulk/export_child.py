@@ -70,8 +70,10 @@ def write_zip(order: ExportOrder, reader: StoreReader, say: Callable[[ExportRepo
     """All tables in the official layout; the bytes of stored files are added by the backend."""
     assert order.zip_path is not None
     catalog = catalog_of(reader.view)
-    tables = tables_of(catalog, order.component, order.tables)
-    say(ExportBegun(reader.ts, sum(reader.view.count(table.table_id) for table in tables)))
+    inside = [component for component in catalog.components if component] if order.tables is None else []
+    parts = {c: tables_of(catalog, c, order.tables) for c in ("", *inside)}
+    total = sum(reader.view.count(table.table_id) for tables in parts.values() for table in tables)
+    say(ExportBegun(reader.ts, total))
     method = zipfile.ZIP_STORED if order.stored else zipfile.ZIP_DEFLATED
     with zipfile.ZipFile(
         order.zip_path,
@@ -81,24 +83,29 @@ def write_zip(order: ExportOrder, reader: StoreReader, say: Callable[[ExportRepo
         compresslevel=None if order.stored else _COMPRESSION_LEVEL,
     ) as archive:
         archive.writestr("README.md", _README)
-        archive.writestr("_tables/documents.jsonl", b"".join(_line(_table_row(table)) for table in tables))
         rows = 0
         said_s = time.monotonic()
-        for table in tables:
-            with archive.open(_entry(f"{table.name}/documents.jsonl", method), "w", force_zip64=True) as file:
+        for component, tables in parts.items():
+            numbers = b"".join(_line(_table_row(table)) for table in tables)
+            archive.writestr(f"{_folder_of(component)}_tables/documents.jsonl", numbers)
+        for table in (table for tables in parts.values() for table in tables):
+            folder = _folder_of(table.component) + table.name
+            with archive.open(_entry(f"{folder}/documents.jsonl", method), "w", force_zip64=True) as file:
                 for batch in reader.documents(table.table_id, order.batch_rows):
                     file.write(export_lines(batch))
                     rows += len(batch)
                     if time.monotonic() - said_s > _REPORT_S:
                         said_s = time.monotonic()
                         say(ExportProgress(rows, table.name))
-            archive.writestr(f"{table.name}/generated_schema.jsonl", b'"uniform"\n')
+            archive.writestr(f"{folder}/generated_schema.jsonl", b'"uniform"\n')
         files: list[StoredFile] = []
-        with archive.open(_entry("_storage/documents.jsonl", method), "w", force_zip64=True) as file:
-            for stored in stored_files(reader, catalog, order):
-                file.write(_line(_storage_row(stored)))
-                if order.include_storage:
-                    files.append(stored)
+        for component in parts:
+            name = f"{_folder_of(component)}_storage/documents.jsonl"
+            with archive.open(_entry(name, method), "w", force_zip64=True) as file:
+                for stored in stored_files(reader, catalog, component, order):
+                    file.write(_line(_storage_row(stored)))
+                    if order.include_storage:
+                        files.append(stored)
     say(ExportDone(rows, files))
 
 
@@ -110,9 +117,16 @@ def export_lines(batch: Sequence[StoredRow]) -> bytes:
     return b"".join([reformat(row.document, "export_json") + b"\n" for row in batch])
 
 
-def stored_files(reader: StoreReader, catalog: Catalog, order: ExportOrder) -> Iterator[StoredFile]:
-    """Every stored file of the component, in the order of the private records."""
-    public = catalog.table(order.component, "_storage")
+def _folder_of(component: str) -> str:
+    """Where a component's tables are in the ZIP."""
+    return "".join(f"_components/{name}/" for name in component.split("/") if name)
+
+
+def stored_files(
+    reader: StoreReader, catalog: Catalog, component: str, order: ExportOrder
+) -> Iterator[StoredFile]:
+    """Every stored file of a component, in the order of the private records."""
+    public = catalog.table(component, "_storage")
     private = catalog.table("", "_stored_files")
     if public is None or private is None or order.tables is not None:
         return
@@ -126,16 +140,16 @@ def stored_files(reader: StoreReader, catalog: Catalog, order: ExportOrder) -> I
         for row in batch:
             record = decode(row.document)
             assert isinstance(record, dict)
-            document = shown.get(record["fileId"], {}) if record["component"] == order.component else {}
+            document = shown.get(record["fileId"], {}) if record["component"] == component else {}
             if document:
-                yield _stored_file(document, record)
+                yield _stored_file(_folder_of(component), document, record)
 
 
-def _stored_file(document: dict[str, Any], record: dict[str, Any]) -> StoredFile:
+def _stored_file(folder: str, document: dict[str, Any], record: dict[str, Any]) -> StoredFile:
     kind = document.get("contentType")
     extension = (mimetypes.guess_extension(kind.partition(";")[0].strip()) or "") if kind else ""
     return StoredFile(
-        f"_storage/{document['_id']}{extension}",
+        f"{folder}_storage/{document['_id']}{extension}",
         document["_id"],
         record["key"],
         record["storageId"],

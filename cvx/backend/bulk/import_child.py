@@ -78,7 +78,7 @@ class _Reader:
     def survey(self) -> ImportSurvey:
         if self._order.format == "zip":
             self._archive = formats.open_zip(cast("BinaryIO", io.BufferedReader(self._parts, 1 << 16)))
-            self._contents = formats.survey_zip(self._archive, self._limits)
+            self._contents = formats.survey_zip(self._archive, self._limits, self._order.component)
             found = [
                 FoundTable(table.component, table.name, table.number or self._first_number(at))
                 for at, table in enumerate(self._contents.tables)

@@ -26,18 +26,21 @@ STORAGE_NUMBER = 540
 _READ_BYTES = 1 << 20
 
 
-def unpack_files(archive: zipfile.ZipFile, contents: ZipContents, folder: Path, created_ms: float) -> int:
-    """Unpack every stored file; how many. Raises CvxError: InvalidId, Sha256Mismatch, InvalidZip."""
-    rows = _rows(archive, contents)
+def unpack_files(
+    archive: zipfile.ZipFile, contents: ZipContents, folder: Path, created_ms: float
+) -> dict[str, int]:
+    """Unpack every stored file; how many, by component. Raises CvxError: InvalidId, Sha256Mismatch, InvalidZip."""
     count = 0
     with (folder / UNPACKED_FILES).open("wb") as listing:
-        for id, entry in sorted(contents.files.items()):
+        found = [(component, *item) for component, files in contents.files.items() for item in files.items()]
+        rows = {component: _rows(archive, contents.storage.get(component)) for component in contents.files}
+        for component, id, entry in sorted(found, key=lambda item: item[:2]):
             parsed = DocumentId.try_parse(id)
             if parsed is None or parsed.table != STORAGE_NUMBER:
                 raise problem(
                     "InvalidId", f"{entry.filename[:200]} in the ZIP is not named after a stored file's id."
                 )
-            row = rows.get(id, {})
+            row = rows[component].get(id, {})
             path = f"file-{count:06}"
             digest = _unpack(archive, entry, folder / path)
             expected = row.get("sha256")
@@ -46,9 +49,9 @@ def unpack_files(archive: zipfile.ZipFile, contents: ZipContents, folder: Path, 
                     "Sha256Mismatch",
                     f"{entry.filename[:200]} in the ZIP is not what its sha256 says: it is damaged.",
                 )
-            listing.write(msgspec.json.encode(_unpacked(id, path, row, entry, created_ms)) + b"\n")
+            listing.write(msgspec.json.encode(_unpacked(component, id, path, row, entry, created_ms)) + b"\n")
             count += 1
-    return count
+    return {component: len(files) for component, files in contents.files.items()}
 
 
 def sha256_of(text: str) -> bytes | None:
@@ -61,7 +64,7 @@ def sha256_of(text: str) -> bytes | None:
 
 
 def _unpacked(
-    id: str, path: str, row: dict[str, Any], entry: zipfile.ZipInfo, created_ms: float
+    component: str, id: str, path: str, row: dict[str, Any], entry: zipfile.ZipInfo, created_ms: float
 ) -> UnpackedFile:
     created = row.get("_creationTime")
     kind = row.get("contentType") if row else mimetypes.guess_type(entry.filename)[0]
@@ -73,14 +76,15 @@ def _unpacked(
         kind if isinstance(kind, str) else None,
         storage_id if isinstance(storage_id, str) else None,
         entry.file_size,
+        component,
     )
 
 
-def _rows(archive: zipfile.ZipFile, contents: ZipContents) -> dict[str, dict[str, Any]]:
+def _rows(archive: zipfile.ZipFile, entry: zipfile.ZipInfo | None) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
-    if contents.storage is None:
+    if entry is None:
         return rows
-    with reading_entry(archive, contents.storage) as file:
+    with reading_entry(archive, entry) as file:
         for line, text in enumerate(file, 1):
             if not text.strip():
                 continue

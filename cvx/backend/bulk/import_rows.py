@@ -39,6 +39,7 @@ from cvx.values import (
 CREATION_STEP_MS = 2.0**-12
 """Between the creation times of rows that bring none: exact in a float64, and small enough to stay in the present."""
 
+_ROWS_PER_MS = int(1 / CREATION_STEP_MS)
 _CREATION_TIME_MAX = float(1 << 53)
 _pack_float = struct.Struct(">d").pack
 _unpack_bits = struct.Struct(">Q").unpack
@@ -78,6 +79,8 @@ class RowMaker:
         self._entries: list[BulkEntry] = []
         self._bytes = 0
         self._runs = 0
+        self._noise: list[bytes] = []
+        self._noise_of = -1
         self.rows = 0
 
     def add(self, block: Block) -> None:
@@ -144,14 +147,21 @@ class RowMaker:
         return [str(id) for id in ids], [id.internal for id in ids]
 
     def _new_ids(self, count: int) -> list[bytes]:
-        """As `new_internal_id`, in the order of the rows' creation times."""
-        noise = os.urandom(8 * count)
+        """As `new_internal_id`, and in the order of the rows: what is random is sorted within each millisecond."""
         day = int(self._created_ms // 86_400_000).to_bytes(4, "big")[2:]
-        first = self._created_ms + self.rows * CREATION_STEP_MS
-        return [
-            int(first + at * CREATION_STEP_MS).to_bytes(6, "big") + noise[8 * at : 8 * at + 8] + day
-            for at in range(count)
-        ]
+        ids: list[bytes] = []
+        first, last = self.rows, self.rows + count
+        while first < last:
+            step, at = divmod(first, _ROWS_PER_MS)
+            if step != self._noise_of:
+                self._noise_of = step
+                random = os.urandom(8 * _ROWS_PER_MS)
+                self._noise = sorted(random[i : i + 8] for i in range(0, len(random), 8))
+            time = (int(self._created_ms) + step).to_bytes(6, "big")
+            some = self._noise[at : at + last - first]
+            ids += [time + noise + day for noise in some]
+            first += len(some)
+        return ids
 
     def _id_of(self, text: Any, line: int) -> DocumentId:
         if text is None:

@@ -103,12 +103,13 @@ class UnpackedFile(msgspec.Struct, frozen=True):
     content_type: str | None
     storage_id: str | None
     size: int
+    component: str = ""
 
 
 class FilesUnpacked(msgspec.Struct, frozen=True, tag=True):
-    """So many stored files were in the upload."""
+    """So many stored files were in the upload, by component."""
 
-    files: int
+    files: dict[str, int]
 
 
 class ImportFailed(msgspec.Struct, frozen=True, tag=True):

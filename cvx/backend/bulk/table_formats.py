@@ -179,19 +179,21 @@ def csv_rows(file: BinaryIO, limits: Limits, optional: Collection[str] = ()) -> 
     reader = csv.reader(text)
     rows: list[Any] = []
     lines: list[int] = []
-    line = 0
+    line, special = 0, False
     try:
         header = _header(reader)
         line = reader.line_num
         for cells in reader:
             line += 1
             if cells:  # An empty line is not a row.
-                rows.append(_csv_row(header, cells, optional, line))
+                row = _csv_row(header, cells, optional, line)
+                special = special or dict in map(type, row.values())
+                rows.append(row)
                 lines.append(line)
             line = reader.line_num
             if len(rows) >= _CSV_ROWS:
-                yield Block(rows, lines, False)
-                rows, lines = [], []
+                yield Block(rows, lines, special)
+                rows, lines, special = [], [], False
     except csv.Error as error:
         raise problem("CsvInvalidRow", f"Line {line + 1} cannot be read as CSV: {error}.", line + 1) from None
     except UnicodeDecodeError:
@@ -199,7 +201,7 @@ def csv_rows(file: BinaryIO, limits: Limits, optional: Collection[str] = ()) -> 
     finally:
         text.detach()
     if rows:
-        yield Block(rows, lines, False)
+        yield Block(rows, lines, special)
 
 
 def _header(reader: Iterator[list[str]]) -> list[str]:
@@ -265,11 +267,11 @@ class ZipTable:
 
 @dataclass
 class ZipContents:
-    """What of a ZIP will be imported. `files`: stored files by their id."""
+    """What of a ZIP will be imported, by component path. `files`: stored files, by their id."""
 
     tables: list[ZipTable] = field(default_factory=list)
-    storage: zipfile.ZipInfo | None = None
-    files: dict[str, zipfile.ZipInfo] = field(default_factory=dict)
+    storage: dict[str, zipfile.ZipInfo] = field(default_factory=dict)
+    files: dict[str, dict[str, zipfile.ZipInfo]] = field(default_factory=dict)
 
 
 _COMPONENTS = "_components"
@@ -290,8 +292,8 @@ def open_zip(file: BinaryIO) -> zipfile.ZipFile:
         raise problem("InvalidZip", f"The file is not a ZIP that can be read: {error}.") from None
 
 
-def survey_zip(archive: zipfile.ZipFile, limits: Limits) -> ZipContents:
-    """What is in a ZIP, and the table numbers it declares. Raises CvxError: InvalidZip, InvalidName."""
+def survey_zip(archive: zipfile.ZipFile, limits: Limits, within: str = "") -> ZipContents:
+    """What is in a ZIP that is for this component, and the table numbers it declares. Raises CvxError: InvalidZip, InvalidName."""
     entries = archive.infolist()
     if len(entries) > limits.import_zip_entries_max:
         raise problem("InvalidZip", f"The ZIP has more than {limits.import_zip_entries_max} entries.")
@@ -305,14 +307,13 @@ def survey_zip(archive: zipfile.ZipFile, limits: Limits) -> ZipContents:
         place = None if entry.is_dir() else _place_of(entry.filename)
         if place is None:
             continue
-        component, folder, name = place
+        inside, folder, name = place
+        component = "/".join(path for path in (within, inside) if path)
         if folder == "_storage":
-            if component:
-                continue
             if name == "documents.jsonl":
-                contents.storage = entry
+                contents.storage[component] = entry
             else:
-                contents.files[name.partition(".")[0]] = entry
+                contents.files.setdefault(component, {})[name.partition(".")[0]] = entry
         elif folder == "_tables":
             if name == "documents.jsonl":
                 numbers.append((component, entry))

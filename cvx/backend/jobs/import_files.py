@@ -51,7 +51,7 @@ class FileImport:
         self._mode = mode
         self._step = limits.import_files_per_commit
         self._arrived: list[_Arrived] = []
-        self._new: set[str] = set()
+        self._new: set[tuple[str, str]] = set()
 
     async def keep(self, reservation: Reservation) -> None:
         """Keep the bytes of every file. Raises CvxError: FileTooLarge, FileStorageFailed."""
@@ -63,7 +63,7 @@ class FileImport:
             file = msgspec.json.decode(line, type=UnpackedFile)
             kept = await self._files.put(_chunks(self._folder / file.path), reservation)
             self._arrived.append(_Arrived(kept, file))
-            self._new.add(file.id)
+            self._new.add((file.component, file.id))
 
     async def record_most(self) -> None:
         """What does not fit into the last transaction."""
@@ -94,26 +94,29 @@ class FileImport:
 
     async def _remove_old(self, tx: Transaction) -> bool:
         """Remove files that are not of this import, up to a number; whether there may be more."""
-        cursor: str | None = None
         removed = 0
-        while removed < self._step:
-            records, cursor = file_records.page(tx, cursor, _PAGE_FILES)
-            for at, record in enumerate(records):
-                if at % _YIELD_FILES == 0:
-                    await asyncio.sleep(0)
-                if record.id not in self._new:
-                    file_records.remove(tx, record)
-                    removed += 1
-            if cursor is None:
-                return False
-        return True
+        for component in sorted({component for component, _ in self._new}):
+            cursor: str | None = None
+            while True:
+                records, cursor = file_records.page(tx, cursor, _PAGE_FILES, component=component)
+                for at, record in enumerate(records):
+                    if at % _YIELD_FILES == 0:
+                        await asyncio.sleep(0)
+                    if (component, record.id) not in self._new:
+                        file_records.remove(tx, record)
+                        removed += 1
+                if removed >= self._step:
+                    return True
+                if cursor is None:
+                    break
+        return False
 
     async def _record(self, tx: Transaction, some: list[_Arrived]) -> None:
         for at, arrived in enumerate(some):
             if at % _YIELD_FILES == 0:
                 await asyncio.sleep(0)
             file = arrived.file
-            present = file_records.find(tx, file.id, "import")
+            present = file_records.find(tx, file.id, "import", component=file.component)
             if present is not None and self._replaces:
                 file_records.remove(tx, present)
             elif present is not None:
@@ -125,7 +128,7 @@ class FileImport:
                 )  # fmt: skip
             file_records.restore(
                 tx, arrived.kept, id=file.id, creation_time=file.creation_time, content_type=file.content_type,
-                storage_id=file.storage_id,
+                storage_id=file.storage_id, component=file.component,
             )  # fmt: skip
 
 

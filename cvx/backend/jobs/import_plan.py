@@ -44,8 +44,8 @@ class Manifest(msgspec.Struct):
     rows: list[int]
     runs: list[tuple[int, Run]] = []
     others: list[tuple[str, str, int]] = []
-    files: int = 0
-    files_there: int = 0
+    files: dict[str, int] = {}
+    files_there: dict[str, int] = {}
 
 
 class Ended(Exception):
@@ -84,14 +84,23 @@ def plan_import(
                 count = tx.count(table.name, component=table.component)
                 others.append((table.component, table.name, count))
     manifest = Manifest(targets, schemas, [0] * len(targets), [], others)
-    manifest.files_there = tx.count(FILES, component=order.component, privileged=True)
+    manifest.files_there = {
+        component: tx.count(FILES, component=component, privileged=True)
+        for component in _reach(tx, order.component)
+    }
     return manifest, ImportPlan([target.plan for target in targets], names, schemas)
 
 
 def _target(tx: Transaction, order: ImportOrder, found: FoundTable) -> Target:
-    component, name = found.component or order.component, found.name
+    component, name = found.component, found.name
     if component not in tx.catalog.components:
-        raise CvxError("ComponentNotFound", f"There is no component {component!r}.", kind="not_found")
+        raise CvxError(
+            "ComponentNotFound",
+            f"There is no component '{component[:200]}'.",
+            kind="not_found",
+            hint="Push the app that mounts it first.",
+            retry_when="files",
+        )
     info = tx.table(name, component=component)
     count = 0 if info is None else tx.count(name, component=component)
     if order.mode == "requireEmpty" and count:
@@ -122,10 +131,16 @@ def _target(tx: Transaction, order: ImportOrder, found: FoundTable) -> Target:
     return Target(plan, hidden.table_id, hidden.row, count)
 
 
+def _reach(tx: Transaction, component: str) -> list[str]:
+    """The component that an import is for, and those inside it."""
+    return [
+        c for c in tx.catalog.components if c == component or not component or c.startswith(component + "/")
+    ]
+
+
 def _user_tables(tx: Transaction, component: str) -> list[TableInfo]:
-    return sorted(
-        (table for table in tx.catalog.tables(component) if not table.is_system), key=lambda table: table.name
-    )
+    found = [table for c in _reach(tx, component) for table in tx.catalog.tables(c) if not table.is_system]
+    return sorted(found, key=lambda table: (table.component, table.name))
 
 
 def deletes(order: ImportOrder, manifest: Manifest) -> bool:
@@ -166,29 +181,40 @@ def _schema_changed() -> CvxError:
 
 
 def show_import(tx: Transaction, order: ImportOrder, manifest: Manifest) -> None:
-    imported = {target.plan.name for target in manifest.targets}
-    gone: set[str] = set()
-    for target in manifest.targets:
-        info = tx.table(target.plan.name, component=target.plan.component)
-        if info is not None and info.number != target.plan.number:
-            gone.add(target.plan.name)
-    schema = definitions.active_schema(tx, component=order.component)
-    in_schema = set() if schema is None else set(schema.schema.tables) | schema.schema.referenced_tables()
+    """Put every hidden table in its place, and end what `replaceAll` ends. Raises CvxError: ImportForeignKey,
+    ImportSchemaChanged, TableNumberConflict."""
     others = [] if order.mode != "replaceAll" else _user_tables(tx, order.component)
-    emptied = [table for table in others if table.name not in imported and table.name in in_schema]
-    staging.check_references(tx, gone, imported | {table.name for table in emptied}, order.component)
+    imported = {(target.plan.component, target.plan.name) for target in manifest.targets}
+    others = [table for table in others if (table.component, table.name) not in imported]
+    for component in sorted({component for component, _ in imported}):
+        _check_references(tx, component, manifest, {t.name for t in others if t.component == component})
     for target in manifest.targets:
         if target.hidden is not None:
             staging.show_table(tx, target.hidden)
     for table in others:
-        if table.name in imported:
-            continue
-        if table in emptied:
+        schema = definitions.active_schema(tx, component=table.component)
+        known = set() if schema is None else set(schema.schema.tables) | schema.schema.referenced_tables()
+        if table.name in known:
             empty = staging.hide_table(tx, table.name, number=table.number, component=table.component)
             assert empty.row is not None
             staging.show_table(tx, empty.row)
         else:
             definitions.retire_table(tx, table)
+
+
+def _check_references(tx: Transaction, component: str, manifest: Manifest, ended: set[str]) -> None:
+    """Documents that stay must not be left with ids that mean something else."""
+    mine = {
+        target.plan.name: target.plan.number
+        for target in manifest.targets
+        if target.plan.component == component
+    }
+    changed = set()
+    for name, number in mine.items():
+        info = tx.table(name, component=component)
+        if info is not None and info.number != number:
+            changed.add(name)
+    staging.check_references(tx, changed, set(mine) | ended, component)
 
 
 # ----------------------------------------------------------------------------------------------------- the folder

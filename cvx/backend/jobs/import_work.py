@@ -186,10 +186,11 @@ class ImportWork:
                 )
             elif isinstance(report, FilesUnpacked):
                 manifest.files = report.files
-                if order.mode == "requireEmpty" and manifest.files_there:
+                there = sum(manifest.files_there.get(component, 0) for component in report.files)
+                if order.mode == "requireEmpty" and there:
                     raise CvxError(
                         "TableExists",
-                        f"There are {manifest.files_there:,} stored files already.",
+                        f"There are {there:,} stored files already.",
                         hint="Replace them (--replace) or add to them (--append).",
                         retry_when="data",
                     )
@@ -218,10 +219,10 @@ class ImportWork:
             for target, rows in zip(manifest.targets, manifest.rows, strict=True)
         ]
         lines += [PreviewLine(component, name, 0, count, count) for component, name, count in manifest.others]
-        if manifest.files:
-            gone = manifest.files_there if order.mode in ("replace", "replaceAll") else 0
-            there = manifest.files_there
-            lines.append(PreviewLine(order.component, FILES, manifest.files, gone, there, " files"))
+        for component, files in manifest.files.items():
+            there = manifest.files_there.get(component, 0)
+            gone = there if order.mode in ("replace", "replaceAll") else 0
+            lines.append(PreviewLine(component, FILES, files, gone, there, " files"))
         lines.sort(key=lambda line: (line.component, line.table))
 
         def change(tx: Transaction) -> None:

@@ -32,7 +32,6 @@ class Limits:
     # Queries.
     query_operators_max: int = 256
     page_size_max: int = 32_000
-    array_length_max: int = 8_192
     scan_batch_rows: int = 128
     scan_batch_rows_max: int = 1_024
     scan_turn_rows: int = 1_024  # So many rows are looked at before anything else gets its turn.
@@ -53,7 +52,6 @@ class Limits:
     # Tables and indexes.
     tables_max: int = 10_000
     indexes_per_table_max: int = 64
-    index_fields_max: int = 16  # `_creationTime`, which the backend appends, counts.
 
     # Environment variables.
     environment_name_chars_max: int = 256
@@ -94,6 +92,7 @@ class Limits:
     jobs_wait_s_max: float = 60.0  # When nothing is due: the machine's clock may have been set.
     job_retry_s: float = 0.5  # After the first failure of the system; doubled with each further one.
     job_retry_s_max: float = 2 * 3_600.0
+    job_unmounted_retry_s: float = 600.0  # Of a component that is not part of the app now.
     cron_retry_s_max: float = 15.0
     job_retention_s: float = 7 * 86_400.0  # Of finished jobs.
     job_sweep_s: float = 10.0
@@ -123,7 +122,6 @@ class Limits:
     function_args_bytes_max: int = 16 * MIB
     function_result_bytes_max: int = 16 * MIB
     function_user_time_s: float = 1.0
-    function_system_time_s: float = 15.0
     nested_calls_max: int = 8
     log_lines_max: int = 256
     log_line_bytes_max: int = 32_768

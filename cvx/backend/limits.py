@@ -1,7 +1,8 @@
 """What people may know and change about `Limits`: groups, units, where a bound is documented, values as text.
 
 Rule: the values are in `config.Limits` alone; this is what is said about them. A field that nobody has written about
-here still has its unit (from its name) and a group.
+here still has its unit (from its name) and a group. Bounds of the data itself are shown beside them and cannot be changed:
+clients know them, and stored data rests on them.
 
 Source: reference/runtime-and-database.md §3.3, §4.5; cli-and-deploy.md §2.4, §5.1.
 """
@@ -17,6 +18,16 @@ from typing import Any
 
 from cvx.backend.config import Limits
 from cvx.errors import CvxError
+from cvx.protocol import schema
+from cvx.values import (
+    ARRAY_LENGTH_MAX,
+    DOCUMENT_NESTING_MAX,
+    DOCUMENT_SIZE_BYTES_MAX,
+    FIELD_NAME_LENGTH_MAX,
+    OBJECT_FIELDS_MAX,
+    VALUE_NESTING_MAX,
+    VALUE_SIZE_BYTES_MAX,
+)
 
 Override = tuple[str, object, str]
 """A limit's name, its value (a number, or text as people write it), and where that was said."""
@@ -66,7 +77,7 @@ _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "scheduled_args",
         ),
     ),
-    ("Queries and documents", ("query_operators", "page_size", "array_length", "scan_")),
+    ("Queries", ("query_operators", "page_size", "scan_")),
     ("Tables and indexes", ("tables_", "indexes_", "index_")),
     ("Text and vector search", ("search_", "text_", "vector_")),
     ("Environment variables", ("environment_",)),
@@ -106,6 +117,23 @@ _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
 )
 OTHER = "Other"
+DATA = "Data (fixed)"
+FIXED = "fixed"
+
+_FIXED: Mapping[str, int] = {
+    "document_bytes_max": DOCUMENT_SIZE_BYTES_MAX,
+    "document_nesting_max": DOCUMENT_NESTING_MAX,
+    "value_bytes_max": VALUE_SIZE_BYTES_MAX,
+    "value_nesting_max": VALUE_NESTING_MAX,
+    "array_length_max": ARRAY_LENGTH_MAX,
+    "object_fields_max": OBJECT_FIELDS_MAX,
+    "field_name_chars_max": FIELD_NAME_LENGTH_MAX,
+    "schema_tables_max": schema.TABLES_MAX,
+    "schema_indexes_per_table_max": schema.INDEXES_PER_TABLE_MAX,
+    "index_fields_max": schema.INDEX_FIELDS_MAX,
+    "index_filter_fields_max": schema.FILTER_FIELDS_MAX,
+    "vector_dimensions_max": schema.VECTOR_DIMENSIONS_MAX,
+}
 
 _DOCUMENTED: dict[str, str] = {
     **dict.fromkeys(
@@ -120,11 +148,17 @@ _DOCUMENTED: dict[str, str] = {
             "function_args_bytes_max",
             "function_result_bytes_max",
             "function_user_time_s",
+            "document_bytes_max",
+            "document_nesting_max",
+            "object_fields_max",
+            "schema_tables_max",
             "action_time_s",
             "node_action_time_s",
             "node_args_bytes_max",
             "node_heap_bytes_max",
             "array_length_max",
+            "index_filter_fields_max",
+            "vector_dimensions_max",
             "tables_max",
             "indexes_per_table_max",
             "index_fields_max",
@@ -173,24 +207,26 @@ def described(overrides: Iterable[Override] = ()) -> list[LimitInfo]:
     overrides = list(overrides)
     limits = limits_with(overrides)
     origins = {name: origin for name, _, origin in overrides}
-    order = [group for group, _ in _GROUPS] + [OTHER]
+    order = [group for group, _ in _GROUPS] + [OTHER, DATA]
     found = [
         LimitInfo(
             name=name,
-            value=getattr(limits, name),
+            value=default if name in _FIXED else getattr(limits, name),
             default=default,
             unit=unit_of(name),
             group=group_of(name),
             documented=_DOCUMENTED.get(name),
-            origin=origins.get(name, "default"),
+            origin=FIXED if name in _FIXED else origins.get(name, "default"),
         )
-        for name, default in _defaults().items()
+        for name, default in {**_defaults(), **_FIXED}.items()
     ]
     return sorted(found, key=lambda info: order.index(info.group))
 
 
 def group_of(name: str) -> str:
     """The heading a limit stands under."""
+    if name in _FIXED:
+        return DATA
     return next((group for group, beginnings in _GROUPS if name.startswith(beginnings)), OTHER)
 
 
@@ -213,7 +249,7 @@ def shown(value: int | float, unit: str) -> str:
 
 def known(name: str) -> None:
     """Raise CvxError UnknownLimit unless there is a limit of this name."""
-    names = list(_defaults())
+    names = [*_defaults(), *_FIXED]
     if name in names:
         return
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -231,6 +267,13 @@ def _defaults() -> Mapping[str, int | float]:
 
 def _value(name: str, given: object, origin: str) -> int | float:
     known(name)
+    if name in _FIXED:
+        raise CvxError(
+            "InvalidLimitValue",
+            f"The limit {name} cannot be changed ({origin}): data that is stored rests on it.",
+            hint="Leave it away.",
+            retry_when="files",
+        )
     whole, unit = isinstance(_defaults()[name], int), unit_of(name)
     value = _parsed(given, unit)
     if whole and value is not None and value == int(value):

@@ -57,9 +57,16 @@ from cvx.values.validator_json import (
 )
 from cvx.values.validators import ANYTHING, Anything, Complaint, TableNames, Validator
 from cvx.values.value import (
+    ARRAY_LENGTH_MAX,
     COMMIT_TS,
+    DOCUMENT_NESTING_MAX,
+    DOCUMENT_SIZE_BYTES_MAX,
+    FIELD_NAME_LENGTH_MAX,
+    OBJECT_FIELDS_MAX,
     SYSTEM_FIELDS,
     UNDEFINED,
+    VALUE_NESTING_MAX,
+    VALUE_SIZE_BYTES_MAX,
     CommitTs,
     MaybeValue,
     Undefined,
@@ -77,12 +84,19 @@ from cvx.values.value import (
 
 __all__ = [
     "ANYTHING",
+    "ARRAY_LENGTH_MAX",
     "COMMIT_TS",
+    "DOCUMENT_NESTING_MAX",
+    "DOCUMENT_SIZE_BYTES_MAX",
+    "FIELD_NAME_LENGTH_MAX",
     "FIRST_USER_TABLE_NUMBER",
     "FULL_RANGE",
+    "OBJECT_FIELDS_MAX",
     "SYSTEM_FIELDS",
     "TIMESTAMP_MAX",
     "UNDEFINED",
+    "VALUE_NESTING_MAX",
+    "VALUE_SIZE_BYTES_MAX",
     "Anything",
     "Clock",
     "CommitTs",

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
 import httpx
 import pytest
 
+import cvx as cvx_package
 from cvx.backend.config import Limits
-from cvx.backend.limits import OTHER, described, limits_with, shown, unit_of
+from cvx.backend.limits import DATA, FIXED, OTHER, described, limits_with, shown, unit_of
 from cvx.errors import CvxError
+from tests.apps.driving import HERE, pushed
 from tests.backend_process import BackendProcess
 from tests.cli.command_line import cvx, empty_project
 
 
 def test_every_limit_is_listed_with_its_unit_and_group() -> None:
     found = described()
-    assert {info.name for info in found} == {field.name for field in fields(Limits)}
+    assert {info.name for info in found if info.origin != FIXED} == {field.name for field in fields(Limits)}
     nowhere = [info.name for info in found if info.group == OTHER]
     assert nowhere == [], "say in cvx/backend/limits.py which group they belong to"
     assert {info.unit for info in found} == {"bytes", "s", "ms", "rows", "chars", "count"} - (
         {"ms"} if not any(info.name.endswith("_ms") for info in found) else set()
     )
-    assert all(info.is_default and info.origin == "default" for info in found)
+    assert all(
+        info.is_default and info.origin == ("fixed" if info.group == DATA else "default") for info in found
+    )
+
+
+def test_every_limit_is_kept_somewhere() -> None:
+    root = Path(cvx_package.__file__).parent
+    code = "\n".join(
+        path.read_text() for path in root.rglob("*.py") if path.name not in ("config.py", "limits.py")
+    )
+    assert [field.name for field in fields(Limits) if not re.search(rf"\.{field.name}\b", code)] == []
 
 
 def test_values_are_read_as_people_write_them() -> None:
@@ -61,6 +74,7 @@ def test_a_later_setting_wins() -> None:
         ("tables_max", True),
         ("read_bytes_max", "16 parsecs"),
         ("read_bytes_max", ""),
+        ("document_bytes_max", 1 << 21),
         ("snapshot_age_s", float("inf")),
         ("snapshot_age_s", float("nan")),
     ],
@@ -88,7 +102,9 @@ def test_the_command_shows_where_a_limit_is_set(tmp_path: Path) -> None:
     (project / "cvx.toml").write_text('[backend.limits]\nread_bytes_max = "32MiB"\ntables_max = 20\n')
     answer = cvx("backend", "limits", "--limit", "tables_max=30", "--json", cwd=project).envelope()["data"]
     limits = {limit["name"]: limit for limit in answer["limits"]}
-    assert len(limits) == len(fields(Limits))
+    assert (
+        limits["document_bytes_max"]["origin"] == "fixed" and limits["document_bytes_max"]["value"] == 1 << 20
+    )
     assert limits["read_bytes_max"] == {
         "name": "read_bytes_max",
         "value": 32 << 20,
@@ -151,3 +167,24 @@ def test_a_local_deployment_keeps_the_limits_of_cvx_toml(tmp_path: Path) -> None
     (project / "cvx.toml").write_text("[backend.limits]\nenvironment_value_byte_max = 10\n")
     done = cvx("env", "set", "A", "1", "--deployment", "small", cwd=project)
     assert done.code != 0 and "environment_value_bytes_max" in done.err
+
+
+@pytest.mark.deno
+@pytest.mark.node
+def test_limits_of_the_console_reach_the_children(tmp_path: Path) -> None:
+    """Two that are kept outside this process: in the children that run queries, mutations and actions."""
+    backend = BackendProcess(tmp_path / "data")
+    backend.start("--limit", "log_lines_max=300", "--limit", "log_line_bytes_max=1KiB")
+    try:
+        pushed(backend, HERE / "logs", tmp_path / "app")
+        for kind, path, args in (
+            ("mutation", "orders:chatter", {"lines": 400, "size": 2000}),
+            ("action", "reports:chatter", {"lines": 400}),
+        ):
+            body = {"path": path, "args": args, "format": "json"}
+            lines = httpx.post(f"{backend.url}/api/{kind}", json=body, timeout=60).json()["logLines"]
+            assert len(lines) == 300 and "maximum 300" in lines[-1]
+            if kind == "mutation":
+                assert len(lines[0]) == len("[LOG] ") + 1024 + len(" (truncated due to length)")
+    finally:
+        backend.stop()

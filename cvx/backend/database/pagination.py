@@ -20,7 +20,7 @@ from cvx.backend.database.text_search import SearchScan
 from cvx.backend.database.usage import Meter
 from cvx.backend.store import Row
 from cvx.errors import CvxError
-from cvx.values import KeyRange
+from cvx.values import ARRAY_LENGTH_MAX, KeyRange
 
 PageStatus = Literal["SplitRecommended", "SplitRequired"]
 
@@ -187,7 +187,7 @@ class PageReader:
         if (
             4 * len(self.keys) > 3 * self._rows_max
             or 4 * self.bytes_read > 3 * self._bytes_max
-            or 4 * len(self.documents) > 3 * self._limits.array_length_max
+            or 4 * len(self.documents) > 3 * ARRAY_LENGTH_MAX
         ):
             return "SplitRecommended"
         return None

@@ -64,6 +64,7 @@ def child_arguments(deno_path: Path, limits: Limits, *, open_realm: bool = False
         f"--v8-flags=--disallow-code-generation-from-strings,--no-compilation-cache,--max-old-space-size={heap_mb}",
         str(HOST_SCRIPT),
     ]
+    arguments += _console_bounds(limits)
     return [*arguments, "--open-realm"] if open_realm else arguments
 
 
@@ -112,6 +113,7 @@ def action_arguments(deno_path: Path, limits: Limits, *, open_realm: bool = Fals
         f"--v8-flags=--disallow-code-generation-from-strings,--no-compilation-cache,--max-old-space-size={heap_mb}",
         str(ACTION_SCRIPT),
     ]
+    arguments += _console_bounds(limits)
     return [*arguments, "--open-realm"] if open_realm else arguments
 
 
@@ -138,6 +140,11 @@ def start_action_child(
     )
     limit_child(child.pid, limits.action_data_bytes_max)
     return child
+
+
+def _console_bounds(limits: Limits) -> list[str]:
+    """What console.js keeps to."""
+    return [f"--log-lines={limits.log_lines_max}", f"--log-line-bytes={limits.log_line_bytes_max}"]
 
 
 @dataclass(frozen=True)
@@ -184,6 +191,7 @@ def node_arguments(
         str(NODE_SCRIPT),
         *map(str, sockets),
         f"{folders.code.as_uri()}/",
+        *_console_bounds(limits),
     ]
 
 

@@ -1,14 +1,16 @@
 // console.* becomes log lines of the running execution, rendered in object-inspect style.
 //
-// At most 256 lines an execution (the 256th says that there were more) and 32,768 bytes of text a line, so
-// logging can neither fill this process nor the parent.
+// At most so many lines an execution (the last says that there were more) and so many bytes of text a line, so logging can
+// neither fill this process nor the parent.
 // Source: reference/runtime-and-database.md §3.6.
 
 import { currentExecution } from "./state.js";
 import { RealDate, realNow } from "./determinism.js";
 
-const LINES_MAX = 256;
-const LINE_BYTES_MAX = 32768;
+/** A bound that the parent gives on the command line (runner/deno.py). */
+const told = (name) => Number(Deno.args.find((argument) => argument.startsWith(`--${name}=`)).split("=")[1]);
+const LINES_MAX = told("log-lines");
+const LINE_BYTES_MAX = told("log-line-bytes");
 const { core } = Deno[Deno.internal];
 const INSPECT = Symbol.for("nodejs.util.inspect.custom");
 

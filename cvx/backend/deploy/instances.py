@@ -17,7 +17,7 @@ from cvx.backend.deploy.code import CodePackage, remove_modules, replace_modules
 from cvx.backend.deploy.definitions import mounts_of
 from cvx.backend.deploy.errors import push_error
 from cvx.backend.deploy.plan import plan_indexes
-from cvx.backend.model import components, schemas
+from cvx.backend.model import components, scheduled_jobs, schemas
 from cvx.backend.model.components import Mount
 from cvx.protocol.push import (
     ComponentDiff,
@@ -131,6 +131,8 @@ def _mount(
     known = before.get(path)
     state = "pending" if known is None else known.state
     components.activate(tx, mount)
+    if state == "unmounted":
+        scheduled_jobs.bring_forward(tx, path, tx.engine.limits.job_sweep_rows)
     schema_diff = activate_schema(tx, schema_ids[path], path, rehearsal=rehearsal)
     module_changes, crons = replace_modules(tx, package, definition, now, path, rehearsal=rehearsal)
     return ComponentDiff(

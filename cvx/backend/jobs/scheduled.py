@@ -96,10 +96,17 @@ class ScheduledFunctions:
         except ErrandOver:
             return  # Canceled.
         except CvxError as error:
-            if error.kind in DETERMINISTIC_KINDS:
+            if error.code == "ComponentPathNotFound":
+                await self._wait_for_component(job)
+            elif error.kind in DETERMINISTIC_KINDS:
                 await self._end(job.ref, FunctionError(error.message))
             else:
                 await self._postpone(job, error)
+
+    async def _wait_for_component(self, job: Job) -> None:
+        """The function's component is not part of the app now. It may be again: a push then brings the job forward."""
+        due_ms = self._db.clock.now_ns() / 1e6 + self._limits.job_unmounted_retry_s * 1000.0
+        await self._db.run(SYSTEM, lambda tx: scheduled_jobs.postpone(tx, job, due_ms), write_source=CALLER)
 
     async def _run_mutation(self, job: Job, args_json: bytes, release: Release) -> None:
         result = await self._executor.mutation(

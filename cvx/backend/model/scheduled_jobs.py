@@ -292,6 +292,16 @@ def postpone(tx: Transaction, job: Job, due_ms: float) -> None:
         tx.patch(row["_id"], fields, privileged=True)
 
 
+def bring_forward(tx: Transaction, target: str, jobs_max: int) -> None:
+    """Let jobs of a component's functions that were put off while it was not mounted be due at once: up to `jobs_max`
+    of those it scheduled itself, and of those its parent did."""
+    now_ms = tx.begin_time / 1e6
+    for component in {target, target.rpartition("/")[0]}:
+        for job in outstanding(tx, jobs_max, component=component):
+            if job.path.component == target and job.attempts and not job.running and job.due_ms > now_ms:
+                tx.patch(job.row, {"due": now_ms}, privileged=True)
+
+
 def _end(tx: Transaction, ref: JobRef, state: dict[str, Value], row: str | None = None) -> None:
     document = tx.get_value(ref.id, component=ref.component, privileged=True)
     if document is not None and document["state"]["kind"] in ("pending", "inProgress"):

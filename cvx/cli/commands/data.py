@@ -19,15 +19,24 @@ register(app)
 PAGE_ROWS = 200
 CELL_CHARS_MAX = 60
 
+ComponentOption = Annotated[
+    str | None, typer.Option("--component", metavar="PATH", help="Of this component, not of the app.")
+]
 
-@command(app, "list", talks=True, examples=["cvx data list", "cvx data list --json"])
-def list_tables(context: CommandContext) -> None:
+
+@command(app, "list", talks=True, examples=["cvx data list", "cvx data list --component rateLimiter"])
+def list_tables(context: CommandContext, component: ComponentOption = None) -> None:
     """List the tables with their numbers of rows."""
 
     async def go(client: Any) -> list[dict[str, Any]]:
-        names = await table_names(client)
+        names = await table_names(client, component)
         return [
-            {"name": name, "rows": int(await client.system_query(_SIZE, {"tableName": name}, float))}
+            {
+                "name": name,
+                "rows": int(
+                    await client.system_query(_SIZE, {"tableName": name}, float, component=component)
+                ),
+            }
             for name in names
         ]
 
@@ -56,6 +65,7 @@ def show_table(
     format_: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="table, json or jsonl.")
     ] = "table",
+    component: ComponentOption = None,
 ) -> None:
     """Show a table's rows."""
     one_of("--order", order, ("asc", "desc"))
@@ -63,8 +73,8 @@ def show_table(
 
     async def go(client: Any) -> list[dict[str, Any]]:
         if not table.startswith("_"):
-            require_table(table, await table_names(client))
-        return await read_rows(client, table, order, limit + 1)
+            require_table(table, await table_names(client, component))
+        return await read_rows(client, table, order, limit + 1, component)
 
     rows = context.with_client(go)
     more, rows = len(rows) > limit, rows[:limit]
@@ -80,21 +90,23 @@ def show_table(
 _SIZE = "_system/cli/tableSize"
 
 
-async def table_names(client: Any) -> list[str]:
-    """The names of the deployment's tables, sorted."""
+async def table_names(client: Any, component: str | None = None) -> list[str]:
+    """The names of the tables of the app, or of a component, sorted."""
     args = {"paginationOpts": {"cursor": None, "numItems": 10_000}}
-    page = await client.system_query("_system/cli/tables", args, dict[str, Any])
+    page = await client.system_query("_system/cli/tables", args, dict[str, Any], component=component)
     return sorted(str(row["name"]) for row in page["page"])
 
 
-async def read_rows(client: Any, table: str, order: str, count: int) -> list[dict[str, Any]]:
+async def read_rows(
+    client: Any, table: str, order: str, count: int, component: str | None = None
+) -> list[dict[str, Any]]:
     """Up to `count` rows, page by page."""
     rows: list[dict[str, Any]] = []
     cursor = None
     while len(rows) < count:
         options = {"cursor": cursor, "numItems": min(PAGE_ROWS, count - len(rows))}
         args = {"table": table, "order": order, "paginationOpts": options}
-        page = await client.system_query("_system/cli/tableData", args, dict[str, Any])
+        page = await client.system_query("_system/cli/tableData", args, dict[str, Any], component=component)
         rows += page["page"]
         if page["isDone"]:
             break

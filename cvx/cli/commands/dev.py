@@ -13,6 +13,8 @@ from cvx.errors import CvxError
 from cvx.toolchain.progress import Event
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cvx.toolchain.build import TypecheckResult
     from cvx.toolchain.client import FunctionAnswer, LoggedCall
     from cvx.toolchain.dev import Pushed
@@ -79,6 +81,7 @@ def dev(
         codegen=codegen == "enable",
         tail_logs=tail_logs,  # type: ignore[arg-type]
         port=port,
+        beside=name is None and context.is_beside,
     )
     project = context.project
     selection = context.selection
@@ -160,6 +163,8 @@ class TerminalView:
         if pushed.outcome is not None:
             for line in index_lines(pushed.outcome.index_diff):
                 output.say(line)
+            for line in component_lines(pushed.outcome.component_diffs):
+                output.say(line)
         took = f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
         same = "" if pushed.outcome is not None else ", nothing changed"
         output.done(f"{output.clock()} Functions ready! ({took}{same})")
@@ -234,6 +239,18 @@ def index_lines(diff: Any) -> list[str]:
             lines.append(title)
             lines += [f"  {mark} {index.name}   {', '.join(_fields(index))}" for index in indexes]
     return lines
+
+
+_MOUNTING = {"create": "Installed", "unmount": "Unmounted", "remount": "Remounted"}
+
+
+def component_lines(diffs: Mapping[str, Any]) -> list[str]:
+    """Which components a push mounted or took away, as the official CLI prints them (§2.1)."""
+    return [
+        f"{_MOUNTING[diff.diff_type.type]} component {path}."
+        for path, diff in diffs.items()
+        if path and diff.diff_type.type in _MOUNTING
+    ]
 
 
 def _fields(index: Any) -> list[str]:

@@ -79,7 +79,8 @@ def changes_of(
             path,
             diff.diff_type.type if diff else "modify",
             functions,
-            _modules(diff, functions) if diff else (),
+            # What comes as a whole is told by its name.
+            _modules(diff, functions) if diff and diff.diff_type.type == "modify" else (),
             _tables(diff) if diff else (),
             tuple(_indexes(indexes)),
             tuple(_crons(diff)) if diff else (),

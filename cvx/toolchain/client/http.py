@@ -9,6 +9,7 @@ Source: reference/cli-and-deploy.md §0.1, §5; values-and-sync.md §5.
 from __future__ import annotations
 
 import base64
+import re
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -48,6 +49,8 @@ _KINDS: dict[int, ErrorKind] = {
 }
 
 T = TypeVar("T")
+_PREAMBLE = re.compile(r"\A\[Request ID: \w+\] Server Error\s*")
+_OFFICIAL_ADVICE = re.compile(r" Did you forget to run `npx convex .*", re.DOTALL)
 
 
 class CanonicalUrls(msgspec.Struct, rename={"cloud": "convexCloudUrl", "site": "convexSiteUrl"}):
@@ -74,6 +77,8 @@ class LogLine(msgspec.Struct, rename="camel"):
     level: str = "LOG"
     timestamp: float | None = None
     is_truncated: bool = False
+    component_path: str | None = None
+    udf_path: str | None = None
 
 
 class LogEntry(msgspec.Struct, rename="camel"):
@@ -184,11 +189,22 @@ class DeploymentClient:
             body["componentId"] = component_id
         return await self._call("/api/run_test_function", body, {"Convex-Client": FUNCTION_CLIENT})
 
-    async def system_query(self, path: str, args: Mapping[str, Any], shape: type[T]) -> T:
-        """One answer of a `_system/…` query. Raises CvxError `SystemQueryFailed`."""
-        body = {"path": path, "format": "convex_encoded_json", "args": [args]}
-        answer = await self._call("/api/query", body, {"Convex-Client": FUNCTION_CLIENT})
+    async def system_query(
+        self, path: str, args: Mapping[str, Any], shape: type[T], *, component: str | None = None
+    ) -> T:
+        """One answer of a `_system/…` query, about the app or a component. Raises CvxError `SystemQueryFailed`,
+        `ComponentNotFound`."""
+        body: dict[str, Any] = {"path": path, "format": "convex_encoded_json", "args": [args]}
+        if component:
+            body["componentPath"] = component
+        route = "/api/function" if component else "/api/query"
+        answer = await self._call(route, body, {"Convex-Client": FUNCTION_CLIENT})
         if answer.status != "success":
+            if "There is no component" in (answer.error_message or ""):
+                raise CvxError(
+                    "ComponentNotFound", f"There is no component {component!r}.", kind="not_found",
+                    hint="Check --component PATH: names of mounts, with a slash between.",
+                )  # fmt: skip
             raise CvxError("SystemQueryFailed", f"{path}: {answer.error_message}", details={"status": 200})
         return msgspec.json.decode(answer.value, type=shape)
 
@@ -333,18 +349,24 @@ def unreachable(deployment: Deployment, why: str) -> CvxError:
     )
 
 
+def without_preamble(message: str) -> str:
+    """An error text without `[Request ID: …] Server Error`, unless that is all there is (errors are redacted)."""
+    shown = message.strip()
+    return _PREAMBLE.sub("", shown) or shown
+
+
 def raise_for_function(path: str, answer: FunctionAnswer) -> None:
     """Turn a failed answer into the CvxError a command ends with; a successful one passes."""
     if answer.status == "success":
         return
-    message = (answer.error_message or "").strip()
+    message = without_preamble(answer.error_message or "")
     has_data = answer.error_data is not msgspec.UNSET
     data = msgspec.json.decode(answer.error_data) if isinstance(answer.error_data, msgspec.Raw) else None
     details: dict[str, Any] = {"log_lines": list(answer.log_lines), "function": path}
     if "Could not find" in message and "function" in message:
         raise CvxError(
             "FunctionNotFound",
-            message,
+            _OFFICIAL_ADVICE.sub("", message),
             kind="not_found",
             hint="`cvx functions` lists what is deployed; `cvx dev --once` pushes what is not.",
             details=details,

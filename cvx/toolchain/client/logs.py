@@ -80,8 +80,9 @@ def render_log(call: LoggedCall, *, success: bool = False) -> list[str]:
     """Lines for a person, as the official CLI writes them: `TIME [CONVEX Q(mod:fn)] [LOG] text`."""
     entry = call.entry
     clock = time.strftime("%m/%d/%Y, %I:%M:%S %p", time.localtime(entry.timestamp))
-    prefix = f"{clock} [CONVEX {entry.udf_type[:1]}({entry.identifier})]"
-    lines = [f"{prefix} {_text(line)}" for line in entry.log_lines]
+    where = f"{entry.component_path}/{entry.identifier}" if entry.component_path else entry.identifier
+    prefix = f"{clock} [CONVEX {entry.udf_type[:1]}({where})]"
+    lines = [f"{prefix} {_inside(line, entry)}{_text(line)}" for line in entry.log_lines]
     if entry.error:
         lines.append(f"{prefix} {entry.error}")
     elif success and entry.kind == "Completion":
@@ -92,6 +93,13 @@ def render_log(call: LoggedCall, *, success: bool = False) -> list[str]:
 def _milliseconds(entry: LogEntry) -> int:
     seconds = entry.execution_time or 0.0
     return -int(-seconds * 1000 // 1)
+
+
+def _inside(line: LogLine | str, entry: LogEntry) -> str:
+    """Which component's function wrote a line, when that is another than the one that was called."""
+    if isinstance(line, str) or not line.component_path or line.component_path == entry.component_path:
+        return ""
+    return f"[{line.component_path} {line.udf_path}] " if line.udf_path else f"[{line.component_path}] "
 
 
 def _text(line: LogLine | str) -> str:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,9 +119,11 @@ def run_cvx(arguments: list[str], cwd: Path) -> str:
 
 
 @contextlib.contextmanager
-def backend() -> Iterator[Server]:
-    """A backend of its own, stopped and deleted afterwards."""
+def backend(prepare: Callable[[Path], None] | None = None) -> Iterator[Server]:
+    """A backend of its own, stopped and deleted afterwards. `prepare` may put data into its folder first."""
     folder = Path(tempfile.mkdtemp(prefix="cvx-bench-"))
+    if prepare is not None:
+        prepare(folder)
     port, site_port = free_port(), free_port()
     key = run_cvx(["backend", "key", "--data", str(folder)], cwd=folder).strip()
     process = subprocess.Popen(

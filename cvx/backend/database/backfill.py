@@ -64,16 +64,18 @@ async def fill_index(
                 break
             progress.done += len(batch)
             if index.is_text:
-                await _fold(store, committer, limits)
+                await _fold(store, committer, limits, limits.text_fold_rows_max)
         else:
             cursor = run.cursor
             if run.is_last:
+                if index.is_text:
+                    await _fold(store, committer, limits, limits.text_fold_rows)
                 return True
 
 
-async def _fold(store: Store, committer: Committer, limits: Limits) -> None:
-    """Fold, once a large step is full: nobody searches the index yet, and large steps are cheaper."""
-    while store.text_backlog() >= limits.text_fold_rows_max:
+async def _fold(store: Store, committer: Committer, limits: Limits, least: int) -> None:
+    """Fold, while so many texts wait for it. Nobody searches the index yet, and large steps are cheaper."""
+    while store.text_backlog() >= least:
         if not await committer.between_commits(partial(store.fold_texts, limits.text_fold_rows_max)):
             return
 

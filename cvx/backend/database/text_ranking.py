@@ -7,7 +7,7 @@ document first, then the smaller id. The snapshot's texts and the transaction's 
 The arrays: a *hit* is one posting (term × text). Texts are addressed by number less the smallest one among the hits.
 NumPy is imported by the first search, not before.
 
-Source: reference/runtime-and-database.md §9.1; docs/adr/0009-text-search.md.
+Source: reference/runtime-and-database.md §9.1; docs/adr/0011-text-search.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from cvx.backend.store import (
     POSTING,
     StoredText,
     StoreView,
-    occurrences,
 )
 from cvx.values import successor_of_prefix
 
@@ -38,11 +37,13 @@ _SCATTERED_BLOCKS = 16
 
 
 class Found(NamedTuple):
-    """A text that a search found: its document's internal id."""
+    """A text that a search found. `internal`: its document's internal id, where it is known already: most of what is
+    found is never looked at."""
 
     score: float
     created: float
-    internal: bytes
+    text_id: int
+    internal: bytes | None
 
 
 class _Extra(NamedTuple):
@@ -111,12 +112,12 @@ def _found_in(terms: bytes, query: TextQuery) -> list[tuple[bytes, int]]:
         if place >= 0:
             start = place + len(term) + 2
             found.append((term, int(terms[start : terms.index(b"\n", start)])))
-    place = terms.find(b"\n" + query.prefix)
-    if place >= 0:  # Terms are in order: those that begin alike stand together.
-        for term, count in occurrences(terms[place:]):
-            if not term.startswith(query.prefix):
-                break
-            found.append((term, count))
+    start = terms.find(b"\n" + query.prefix) + 1
+    while start and terms.startswith(query.prefix, start):  # In order: terms that begin alike stand together.
+        end = terms.index(b"\n", start)
+        term, _, counted = terms[start:end].partition(b"\t")
+        found.append((term, int(counted)))
+        start = end + 1
     return found
 
 
@@ -172,7 +173,9 @@ class _Ranking:
         np = self._np
         created = np.zeros(size)
         lengths = np.full(size, GONE, dtype=np.int64)
-        blocks = np.unique((places + base) // COLUMN_TEXTS).tolist()
+        first_block = base // COLUMN_TEXTS
+        touched = np.bincount((places + base) // COLUMN_TEXTS - first_block)
+        blocks = (np.flatnonzero(touched) + first_block).tolist()
         ranges = [(block, block) for block in blocks]
         if len(blocks) > _SCATTERED_BLOCKS:
             ranges = [(blocks[0], blocks[-1])]
@@ -225,11 +228,20 @@ class _Ranking:
             worse = (scores[found] == scores[last]) & (created[found] < created[last])
             found = found[~worse]
         internals = {extra.text_id: extra.internal for extra in self._extras if extra.internal is not None}
-        text_ids = [int(place) + base for place in found]
-        stored = dict(self._view.texts(self._index_id, [i for i in text_ids if i not in internals]))
         hits = [
-            Found(float(scores[place]), float(created[place]), internals.get(text_id) or stored[text_id])
-            for place, text_id in zip(found, text_ids, strict=True)
+            Found(score, at, text_id, internals.get(text_id))
+            for score, at, text_id in zip(
+                scores[found].tolist(), created[found].tolist(), (found + base).tolist(), strict=True
+            )
         ]
-        hits.sort(key=lambda hit: (-hit.score, -hit.created, hit.internal))
+        alike = (np.diff(scores[found]) == 0) & (np.diff(created[found]) == 0)
+        if alike.any():  # Equal in all but their ids.
+            hits = resolved(self._view, self._index_id, hits)
+            hits.sort(key=lambda hit: (-hit.score, -hit.created, hit.internal))
         return hits[:limit], is_more
+
+
+def resolved(view: StoreView, index_id: int, hits: Sequence[Found]) -> list[Found]:
+    """The same, with every document's internal id."""
+    stored = dict(view.texts(index_id, [hit.text_id for hit in hits if hit.internal is None]))
+    return [hit if hit.internal is not None else hit._replace(internal=stored[hit.text_id]) for hit in hits]

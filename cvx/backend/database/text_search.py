@@ -17,12 +17,12 @@ from cvx.backend.database.catalog import TableInfo
 from cvx.backend.database.indexes import IndexInfo
 from cvx.backend.database.snapshot import Snapshot
 from cvx.backend.database.text import TextQuery, filter_term, text_query
-from cvx.backend.database.text_ranking import Found, ranked
+from cvx.backend.database.text_ranking import Found, ranked, resolved
 from cvx.backend.database.write_set import WriteSet
 from cvx.backend.store import Row
 from cvx.errors import CvxError
 from cvx.protocol.schema import SearchIndex
-from cvx.values import FULL_RANGE, UNDEFINED, KeyRange, encode_key, from_json
+from cvx.values import FULL_RANGE, UNDEFINED, encode_key, from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class SearchScan:
         self._index = index
         self._query = query
         self._limits = limits
-        self._found: list[tuple[bytes, Found]] | None = None
+        self._found: list[Found] | None = None
         self._own: Collection[bytes] = ()
         self._next = 0
         self._is_more = False
@@ -136,27 +136,28 @@ class SearchScan:
                 if not found and self._is_more:
                     raise _too_many(self._limits.search_candidates_max)
                 self.exhausted = not self._is_more
-            rows = [row for key, hit in found if (row := self._row(key, hit)) is not None]
+            found = resolved(self._snapshot.view, self._index.index_id, found)
+            rows = [row for hit in found if (row := self._row(hit)) is not None]
         return rows
 
-    def _search(self) -> list[tuple[bytes, Found]]:
+    def _search(self) -> list[Found]:
         assert self._query is not None
+        view, index_id = self._snapshot.view, self._index.index_id
         own = self._writes.texts(self._table, self._index)
         self._own = own.keys()
-        hits, is_more = ranked(
-            self._snapshot.view, self._index.index_id, self._query, own, self._limits.search_candidates_max
-        )
-        # What is beyond the candidates comes after them: it can be reached only if the range does not end before.
-        keyed = [(encode_key([-hit.score, -hit.created]) + hit.internal, hit) for hit in hits]
-        within: KeyRange = self.remaining
-        self._is_more = is_more and (
-            within.end is None or (bool(keyed) and within.end > keyed[-1][0] + b"\x00")
-        )
-        return [(key, hit) for key, hit in keyed if within.contains(key)]
+        hits, self._is_more = ranked(view, index_id, self._query, own, self._limits.search_candidates_max)
+        within = self.remaining
+        if within == FULL_RANGE or not hits:
+            return hits
+        hits = resolved(view, index_id, hits)
+        # What is beyond the candidates comes after them: out of reach if the range ends before.
+        self._is_more &= within.end is None or within.end > _key(hits[-1]) + b"\x00"
+        return [hit for hit in hits if within.contains(_key(hit))]
 
-    def _row(self, key: bytes, hit: Found) -> Row | None:
+    def _row(self, hit: Found) -> Row | None:
         """The document as it is now; None when the transaction has removed it since the search."""
-        table_id = self._table.table_id
+        table_id, key = self._table.table_id, _key(hit)
+        assert hit.internal is not None
         pending = self._writes.writes.get((table_id, hit.internal))
         if pending is not None:
             if pending.new_raw is None:
@@ -167,6 +168,12 @@ class SearchScan:
             assert hit.internal in self._own, "a text index has only texts of documents that are there"
             return None
         return Row(key, hit.internal, stored.document, stored.size, stored.ts)
+
+
+def _key(hit: Found) -> bytes:
+    """A position in rank order."""
+    assert hit.internal is not None
+    return encode_key([-hit.score, -hit.created]) + hit.internal
 
 
 def _too_many(candidates: int) -> CvxError:

@@ -1,7 +1,7 @@
 """Matrix: the vectors of one index in memory, for scanning all of them.
 
 Each number is one byte (a row's numbers divided by its largest, times 127): a quarter of the memory of float32, and
-scanned as fast, because the scan is bound by memory (measured: docs/adr/0010-vector-search.md). What it finds are
+scanned as fast, because the scan is bound by memory (measured: docs/adr/0012-vector-search.md). What it finds are
 candidates; their exact scores are computed from the rows of the store.
 
 Rows are only added. One whose document has changed or gone is found out when it is a candidate, and then marked.

@@ -5,7 +5,7 @@ kept up by every commit. A search scans all of them on a thread, then looks up t
 was latest when the scan began: what comes back is exact, and what a commit has just written is found. Indexes that
 would not fit into `Limits.vector_memory_bytes_max` are read from the store each time.
 
-Source: reference/runtime-and-database.md §9.2; docs/adr/0010-vector-search.md.
+Source: reference/runtime-and-database.md §9.2; docs/adr/0012-vector-search.md.
 """
 
 from __future__ import annotations

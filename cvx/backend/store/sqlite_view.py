@@ -117,11 +117,7 @@ class SqliteView:
         return self._fetch(text_rows.COLUMNS, (index_id, first, last))
 
     def texts(self, index_id: int, text_ids: Sequence[int]) -> list[tuple[int, bytes]]:
-        return [
-            (text_id, internal)
-            for text_id in text_ids
-            for (internal,) in self._fetch(text_rows.TEXT, (index_id, text_id))
-        ]
+        return self._fetch(text_rows.TEXTS, (str(list(text_ids)), index_id)) if text_ids else []
 
     def text_of(self, index_id: int, internal: bytes) -> tuple[int, int] | None:
         rows = self._fetch(text_rows.OF_DOCUMENT, (index_id, internal))

@@ -15,7 +15,7 @@ changes any answer: readers look at recent texts, leave out gone ones, and see o
 
 Rule: only SqliteStore calls this, within its write transaction.
 
-Source: docs/adr/0009-text-search.md.
+Source: docs/adr/0011-text-search.md.
 """
 
 from __future__ import annotations
@@ -66,8 +66,10 @@ _RECENT = (
     "SELECT text_id, created, length, terms FROM texts WHERE index_id=? AND text_id > "
     "(SELECT folded FROM text_indexes WHERE index_id=?) AND gone=0 ORDER BY text_id"
 )
-_GONE = "SELECT text_id FROM texts WHERE index_id=? AND gone=1 ORDER BY text_id"
-_LAST_PIECE = "SELECT first_id, entries FROM postings WHERE index_id=? AND term=? ORDER BY first_id DESC LIMIT 1"
+_GONE = "SELECT text_id FROM texts INDEXED BY texts_gone WHERE index_id=? AND gone=1 ORDER BY text_id"
+_LAST_PIECE = (
+    "SELECT first_id, entries FROM postings WHERE index_id=? AND term=? ORDER BY first_id DESC LIMIT 1"
+)
 _SET_PIECE = "UPDATE postings SET entries=? WHERE index_id=? AND term=? AND first_id=?"
 _NEW_PIECE = "INSERT INTO postings (index_id, term, first_id, entries) VALUES (?,?,?,?)"
 _PIECE_OF = (
@@ -307,7 +309,10 @@ POSTINGS_OF_TERMS = (
 RECENT = _RECENT
 GONE_TEXTS = _GONE
 COLUMNS = "SELECT block, entries FROM text_columns WHERE index_id=? AND block BETWEEN ? AND ? ORDER BY block"
-TEXT = "SELECT internal FROM texts WHERE index_id=? AND text_id=? AND gone=0"
+TEXTS = (
+    "SELECT t.text_id, t.internal FROM json_each(?) j CROSS JOIN texts t "
+    "ON t.index_id=? AND t.text_id=j.value AND t.gone=0"
+)
 OF_DOCUMENT = _OF_DOCUMENT
 
 

@@ -6,7 +6,7 @@ The rows are what is true; what makes a search fast is in memory (database/vecto
 
 Rule: only SqliteStore calls this, within its write transaction.
 
-Source: docs/adr/0010-vector-search.md.
+Source: docs/adr/0012-vector-search.md.
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ class BackendProcess:
     @property
     def admin_key(self) -> str:
         if self._key is None:
+            self.data.mkdir(parents=True, exist_ok=True)
             command = [sys.executable, "-m", "cvx", "backend", "key", "--data", str(self.data)]
             self._key = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
         return self._key

@@ -128,6 +128,19 @@ class CommandContext:
 
         return select_deployment(self.project_or_bare(), self.flags, os.environ)
 
+    @property
+    def is_beside(self) -> bool:
+        """Do --deployment or --prod choose another deployment than the one commands use unasked?"""
+        from cvx.toolchain.project import DeploymentFlags, select_deployment
+
+        if self.chosen.deployment_name is None and not self.chosen.prod:
+            return False
+        try:
+            unasked = select_deployment(self.project_or_bare(), DeploymentFlags(), os.environ)
+        except CvxError:  # What would be chosen is broken: then this is not that.
+            return True
+        return unasked.name != self.selection.name
+
     @asynccontextmanager
     async def deployment(self) -> AsyncIterator[Deployment]:
         """The chosen deployment, reachable. A local one that does not run is started for as long as needed."""

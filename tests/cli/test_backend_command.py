@@ -29,6 +29,12 @@ def test_key_is_printed_alone_and_stays_the_same(tmp_path: Path) -> None:
     assert rotated.out != first.out and rotated.out.startswith("shop|")
 
 
+def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    done = cvx("backend", "key", "--data", "typo", cwd=tmp_path)
+    assert done.code == 3 and "typo" in done.err
+    assert not (tmp_path / "typo").exists()
+
+
 def test_another_name_is_refused(tmp_path: Path) -> None:
     cvx("backend", "key", "--data", "data", "--instance-name", "shop", cwd=tmp_path)
     done = cvx("backend", "key", "--data", "data", "--instance-name", "other", cwd=tmp_path)

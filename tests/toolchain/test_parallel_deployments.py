@@ -34,6 +34,9 @@ def test_two_in_one_folder_and_one_in_a_worktree(tmp_path: Path) -> None:
         with Dev(project, "--deployment", "feature-x") as feature:
             second = feature.event("target")
             feature.ready()
+            written = (project / ".env.local").read_text()
+            assert first["url"] in written and second["url"] not in written, "it is the chosen one's"
+            assert any("cvx deployment select feature-x" in line for line in feature.errors), feature.errors
             worktree = tmp_path / "worktree"
             shutil.copytree(project, worktree, symlinks=True, ignore=shutil.ignore_patterns(".cvx"))
             with Dev(worktree) as other:

@@ -80,13 +80,6 @@ def serve(
             help='The project\'s node_modules, for external packages of "use node" actions.',
         ),
     ] = None,
-    native_packages: Annotated[
-        bool,
-        typer.Option(
-            "--native-packages",
-            help="Let external packages load native code (sharp, canvas): nothing confines it.",
-        ),
-    ] = False,
     origin: Annotated[
         str | None,
         typer.Option("--origin", metavar="URL", help="The API's public address, behind a proxy."),
@@ -105,6 +98,13 @@ def serve(
     log_functions: Annotated[
         bool,
         typer.Option("--log-functions", help="Write every finished call and its console lines to the log."),
+    ] = False,
+    native_packages: Annotated[
+        bool,
+        typer.Option(
+            "--native-packages",
+            help="Let external packages load native code (sharp, canvas): nothing confines it.",
+        ),
     ] = False,
     limit: LimitOption = None,
 ) -> None:
@@ -220,6 +220,13 @@ def key(
     from cvx.backend.auth import load_instance
 
     folder = data if data is not None else _local_data_dir(context)
+    if not folder.is_dir() and instance_name is None:  # Whoever names the instance means a new one.
+        raise CvxError(
+            "DataFolderNotFound",
+            f"There is no data folder {folder}.",
+            kind="not_found",
+            hint="Check --data; for a key before the first start, pass --instance-name NAME too.",
+        )
     instance = load_instance(folder, name=instance_name, rotate_key=rotate)
     context.output.result({"adminKey": instance.admin_key, "instance": instance.name}, instance.admin_key)
 

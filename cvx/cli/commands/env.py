@@ -128,10 +128,9 @@ for alias in ("rm", "unset"):
 
 def _wanted(context: CommandContext, words: list[str], from_file: Path | None) -> tuple[dict[str, str], bool]:
     """The assignments asked for, and whether they came in bulk (then existing values need --force)."""
-    if from_file is not None and not from_file.is_file():
-        raise CvxError(
-            "FileNotFound", f"{from_file} does not exist.", kind="not_found", hint="Check the path."
-        )
+    if from_file is not None and (not from_file.exists() or from_file.is_dir()):  # <(…) is a pipe, and fine.
+        what = "is a folder" if from_file.is_dir() else "does not exist"
+        raise CvxError("FileNotFound", f"{from_file} {what}.", kind="not_found", hint="Check the path.")
     if not words:
         return _bulk(context, from_file.read_text("utf-8-sig") if from_file else read_stdin()), True
     if all("=" in word for word in words):

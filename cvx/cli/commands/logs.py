@@ -44,7 +44,11 @@ async def _follow(context: CommandContext, history: int | None, success: bool, *
     async with context.client() as client:
         if follow:
             context.output.say(f"▌ Showing logs of deployment:\n▌ └─ {client.deployment.url}")
+        seen = False
         async for call in follow_logs(client, history=history, follow=follow):
+            seen = True
             lines = render_log(call, success=success)
             if lines or success:
                 context.output.item(msgspec.Raw(call.raw), "\n".join(lines))
+        if not seen:
+            context.output.say("No function has run since the deployment started.")

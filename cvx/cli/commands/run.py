@@ -91,9 +91,7 @@ async def _call(
             await push_once(context.project, client, context.reporter)
         if inline is not None:
             path = "the inline query"
-            answer = await client.inline_query(
-                inline_module(inline), component_id=await _component_id(client, component)
-            )
+            answer = await _inline(client, inline, await _component_id(client, component))
         else:
             path = function_path(context, function or "")
             encoded = encode_json(args).encode()
@@ -103,9 +101,11 @@ async def _call(
         try:
             raise_for_function(path, answer)
         except CvxError as error:
-            if error.code != "FunctionNotFound" or inline is not None:
+            if inline is not None:
                 raise
-            raise await _with_suggestion(client, error, path) from error
+            if error.code == "FunctionNotFound":
+                raise await _with_suggestion(client, error, path) from error
+            raise _with_frame(context, error) from error
         context.output.result(answer.value, lambda: pretty_json(answer.value))
 
 
@@ -117,7 +117,7 @@ async def _watch(
     component: str | None,
 ) -> None:
     from cvx.protocol.sync_messages import QueryFailed
-    from cvx.toolchain.client import LiveClient
+    from cvx.toolchain.client import LiveClient, without_preamble
 
     output = context.output
     async with (
@@ -130,11 +130,30 @@ async def _watch(
                 output.raw(f"[CONVEX Q({path})] {line}")
             if not isinstance(result, QueryFailed):
                 output.item(result.value, pretty_json(result.value))
-            elif output.json_mode:
-                failure = CvxError("FunctionThrew", result.error_message)
+                continue
+            message = without_preamble(result.error_message)
+            failure = _with_frame(context, CvxError("FunctionThrew", f"{path}: {message}"))
+            if output.json_mode:
                 output.envelope(error_envelope(failure))
             else:
-                output.raw(output.render_error(CvxError("FunctionThrew", f"{path}: {result.error_message}")))
+                output.raw(output.render_error(failure))
+
+
+async def _inline(client: Any, source: str, component_id: str | None) -> Any:
+    """Run an inline query; one that cannot be read is told apart from one that fails."""
+    try:
+        return await client.inline_query(inline_module(source), component_id=component_id)
+    except CvxError as error:
+        if error.code == "InvalidModules":
+            error.hint = "--inline-query takes an expression, a body with `return`, or a module's source."
+        raise
+
+
+def _with_frame(context: CommandContext, error: CvxError) -> CvxError:
+    """With the user's line, when the code is at hand."""
+    from cvx.toolchain.project import with_code_frame
+
+    return with_code_frame(context.project_or_bare(), error)
 
 
 async def _with_suggestion(client: Any, error: CvxError, path: str) -> CvxError:

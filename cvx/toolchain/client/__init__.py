@@ -10,6 +10,7 @@ from cvx.toolchain.client.http import (
     LogLine,
     raise_for_function,
     unreachable,
+    without_preamble,
 )
 from cvx.toolchain.client.live import LiveClient, QueryResult
 from cvx.toolchain.client.logs import LoggedCall, follow_logs, render_log
@@ -72,4 +73,5 @@ __all__ = [
     "render_log",
     "save",
     "unreachable",
+    "without_preamble",
 ]

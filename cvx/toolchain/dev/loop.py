@@ -44,6 +44,8 @@ from cvx.toolchain.project import (
     ensure_ignored,
     find_project,
     local_state,
+    url_in_env_local,
+    with_code_frame,
     write_urls,
 )
 
@@ -69,6 +71,8 @@ class DevOptions:
     codegen: bool = True
     tail_logs: TailLogs = "pause-on-deploy"
     port: int | None = None
+    beside: bool = False
+    """Another deployment than the one commands use unasked: `.env.local` stays with that one."""
 
     @property
     def ends(self) -> bool:
@@ -236,6 +240,12 @@ class DevLoop:
             self._connection.push_async_callback(end_task, tail)
 
     def _write_urls(self, deployment: Deployment, site_url: str | None) -> None:
+        if self._options.beside:
+            kept = url_in_env_local(self._project)
+            if kept not in (None, deployment.url):
+                what = f"{ENV_LOCAL} keeps {kept}: {deployment.name!r} is not the chosen deployment"
+                self._view.report(Notice(f"{what}. To choose it: cvx deployment select {deployment.name}"))
+                return
         change = write_urls(self._project, deployment.url, site_url)
         for warning in change.warnings:
             self._view.report(Notice(warning, "warning"))
@@ -290,9 +300,10 @@ class DevLoop:
         try:
             raise_for_function(function, answer)
         except CvxError as error:
+            shown = with_code_frame(self._project, error)
             if self._options.ends:
-                raise
-            self._view.failed(error, "")
+                raise shown from error
+            self._view.failed(shown, "")
 
     async def _check_types(self, project: Project) -> None:
         await asyncio.sleep(TYPECHECK_PAUSE_S)

@@ -19,6 +19,7 @@ from cvx.toolchain.project.env_file import (
     ensure_ignored,
     parse_env,
     read_env_file,
+    url_in_env_local,
     write_urls,
 )
 from cvx.toolchain.project.framework import Framework, detect_framework
@@ -68,6 +69,7 @@ from cvx.toolchain.project.scaffold import (
     list_templates,
     project_name,
 )
+from cvx.toolchain.project.stack_frames import with_code_frame
 
 __all__ = [
     "CONVEX_VERSION",
@@ -126,5 +128,7 @@ __all__ = [
     "selected_name",
     "settings_with_origin",
     "tool_environment",
+    "url_in_env_local",
+    "with_code_frame",
     "write_urls",
 ]

@@ -146,6 +146,12 @@ def write_urls(project: Project, url: str, site_url: str | None) -> EnvFileChang
     return EnvFileChange(path, edit_env_file(path, edit))
 
 
+def url_in_env_local(project: Project) -> str | None:
+    """The deployment that `.env.local` tells the front end, under whichever known name; None when it tells none."""
+    variables = read_env_file(project.root / ENV_LOCAL)
+    return next((variables[name] for name in URL_VARIABLES if variables.get(name)), None)
+
+
 def ensure_ignored(root: Path, names: tuple[str, ...]) -> tuple[str, ...]:
     """Add to `.gitignore` those `names` that no pattern in it covers yet; returns the names added."""
     path = root / ".gitignore"

@@ -70,8 +70,9 @@ def write_zip(order: ExportOrder, reader: StoreReader, say: Callable[[ExportRepo
     """All tables in the official layout; the bytes of stored files are added by the backend."""
     assert order.zip_path is not None
     catalog = catalog_of(reader.view)
-    inside = [component for component in catalog.components if component] if order.tables is None else []
-    parts = {c: tables_of(catalog, c, order.tables) for c in ("", *inside)}
+    within = f"{order.component}/" if order.component else ""
+    inside = [c for c in catalog.components if c and c.startswith(within)] if order.tables is None else []
+    parts = {c: tables_of(catalog, c, order.tables) for c in (order.component, *inside)}
     total = sum(reader.view.count(table.table_id) for tables in parts.values() for table in tables)
     say(ExportBegun(reader.ts, total))
     method = zipfile.ZIP_STORED if order.stored else zipfile.ZIP_DEFLATED
@@ -87,9 +88,9 @@ def write_zip(order: ExportOrder, reader: StoreReader, say: Callable[[ExportRepo
         said_s = time.monotonic()
         for component, tables in parts.items():
             numbers = b"".join(_line(_table_row(table)) for table in tables)
-            archive.writestr(f"{_folder_of(component)}_tables/documents.jsonl", numbers)
+            archive.writestr(f"{_folder_of(component, order)}_tables/documents.jsonl", numbers)
         for table in (table for tables in parts.values() for table in tables):
-            folder = _folder_of(table.component) + table.name
+            folder = _folder_of(table.component, order) + table.name
             with archive.open(_entry(f"{folder}/documents.jsonl", method), "w", force_zip64=True) as file:
                 for batch in reader.documents(table.table_id, order.batch_rows):
                     file.write(export_lines(batch))
@@ -100,7 +101,7 @@ def write_zip(order: ExportOrder, reader: StoreReader, say: Callable[[ExportRepo
             archive.writestr(f"{folder}/generated_schema.jsonl", b'"uniform"\n')
         files: list[StoredFile] = []
         for component in parts:
-            name = f"{_folder_of(component)}_storage/documents.jsonl"
+            name = f"{_folder_of(component, order)}_storage/documents.jsonl"
             with archive.open(_entry(name, method), "w", force_zip64=True) as file:
                 for stored in stored_files(reader, catalog, component, order):
                     file.write(_line(_storage_row(stored)))
@@ -117,9 +118,10 @@ def export_lines(batch: Sequence[StoredRow]) -> bytes:
     return b"".join([reformat(row.document, "export_json") + b"\n" for row in batch])
 
 
-def _folder_of(component: str) -> str:
-    """Where a component's tables are in the ZIP."""
-    return "".join(f"_components/{name}/" for name in component.split("/") if name)
+def _folder_of(component: str, order: ExportOrder) -> str:
+    """Where a component's tables are in the ZIP; those of the exported one are at the top."""
+    inside = component[len(order.component) :]
+    return "".join(f"_components/{name}/" for name in inside.split("/") if name)
 
 
 def stored_files(
@@ -142,7 +144,7 @@ def stored_files(
             assert isinstance(record, dict)
             document = shown.get(record["fileId"], {}) if record["component"] == component else {}
             if document:
-                yield _stored_file(_folder_of(component), document, record)
+                yield _stored_file(_folder_of(component, order), document, record)
 
 
 def _stored_file(folder: str, document: dict[str, Any], record: dict[str, Any]) -> StoredFile:

@@ -198,6 +198,10 @@ def main() -> None:
                     "The disk is full; nothing was imported." if full else f"The import failed: {error}.",
                 )
             )
+        except Exception as error:  # edge: the backend is told of a bug as of any other failure.
+            if isinstance(error, BrokenPipeError):
+                raise
+            say(ImportFailed("ImportFailed", f"The import failed: {type(error).__name__}: {error}."))
     except BrokenPipeError:  # The backend is gone; the next one begins again.
         os._exit(1)
 

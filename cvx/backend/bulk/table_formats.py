@@ -275,20 +275,25 @@ class ZipContents:
 
 
 _COMPONENTS = "_components"
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    ValueError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+)
+"""What `zipfile` raises for a file that is not what it should be."""
 
 
 def open_zip(file: BinaryIO) -> zipfile.ZipFile:
     """Raises CvxError "InvalidZip"."""
     try:
         return zipfile.ZipFile(file)
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        struct.error,
-        OverflowError,
-        OSError,
-        NotImplementedError,
-    ) as error:
+    except _ZIP_ERRORS as error:
         raise problem("InvalidZip", f"The file is not a ZIP that can be read: {error}.") from None
 
 
@@ -383,7 +388,7 @@ def reading_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[
     try:
         with archive.open(entry) as file:
             yield cast("BinaryIO", file)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except _ZIP_ERRORS as error:
         found = problem(
             "InvalidZip", f"{entry.filename[:200]} in the ZIP is damaged or cannot be read: {error}."
         )

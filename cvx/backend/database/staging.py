@@ -2,7 +2,7 @@
 
 A hidden table has a row in `_tables`, indexes of its own and rows in the store, but no name and no number that
 anybody could use; it may bear the number of the table it will replace. Its rows come by `Database.load`, which
-keeps no order with commits, because nobody can see them. `show_table` is the one transaction that changes what
+keeps no order with commits, because nobody can see them. `show_tables` is the one transaction that changes what
 everybody sees, however many rows there are.
 
 Source: design.md §5.3; reference/cli-and-deploy.md §5.3 (semantics of imports).
@@ -10,7 +10,7 @@ Source: design.md §5.3; reference/cli-and-deploy.md §5.3 (semantics of imports
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 
 from cvx.backend.database.catalog import (
@@ -32,14 +32,13 @@ from cvx.values import FIRST_USER_TABLE_NUMBER, DocumentId, TableNumber, check_t
 def hide_table(tx: Transaction, name: str, *, number: TableNumber | None, component: str = ROOT) -> TableInfo:
     """Create a hidden table to become the table `name`, with the indexes that one has now.
 
-    `number`: what its documents' ids say; None takes the present table's, or a new one. Raises CvxError:
-    InvalidTableName, TooManyTables, TableNumberConflict.
+    `number`: what its documents' ids say (see `check_number`); None takes the present table's, or a new one. Raises
+    CvxError "InvalidTableName".
     """
     check_table_name(name)
     like = tx.table(name, component=component)
     if number is None:
         number = tx.catalog.next_number(component) if like is None else like.number
-    _check_number(tx, name, number, component)
     store_id = tx.engine.new_store_ids(2)
     id = tx.insert(
         TABLES,
@@ -68,28 +67,30 @@ def hidden_table(tx: Transaction, row: bytes) -> TableInfo:
     return info
 
 
-def show_table(tx: Transaction, row: bytes) -> None:
-    """Put a hidden table in the place of the table of its name; that one's rows go away in the background.
+def show_tables(tx: Transaction, rows: Sequence[bytes]) -> None:
+    """Put hidden tables in the places of the tables of their names; those ones' rows go away in the background.
 
-    Raises CvxError "ImportSchemaChanged" when the table's indexes are not those that the hidden table was filled
-    for, and "TableNumberConflict".
+    Raises CvxError "ImportSchemaChanged" when a table's indexes are not those that the hidden one was filled for, and
+    "TableNumberConflict".
     """
-    new = hidden_table(tx, row)
-    old = tx.table(new.name, component=new.component)
-    _check_number(tx, new.name, new.number, new.component)
-    if old is not None:
-        tx.reads.add(BY_INDEXED_TABLE.index_id, old.indexes_range)
-        _take_over_indexes(tx, old, new)
-        retire_table(tx, old)
-    elif new.indexes:
-        raise _changed(new.name)
-    for info in tx.catalog.checked_schemas(new.component):
-        # Its check looks at what could be seen when it began; this table could not.
-        if info.state != "active" and info.table(new.name) is not None:
-            fail_schema_for(
-                tx, info, new.name, "the table was replaced by an import during the push; push again"
-            )
-    tx.patch(DocumentId(TABLES_TABLE.number, row), {"state": "active"}, privileged=True)
+    tables = [hidden_table(tx, row) for row in rows]
+    for new in tables:  # All go before any comes: they may have exchanged their numbers.
+        old = tx.table(new.name, component=new.component)
+        if old is not None:
+            tx.reads.add(BY_INDEXED_TABLE.index_id, old.indexes_range)
+            _take_over_indexes(tx, old, new)
+            retire_table(tx, old)
+        elif new.indexes:
+            raise _changed(new.name)
+    for new in tables:
+        check_number(tx, new.name, new.number, new.component)
+        for info in tx.catalog.checked_schemas(new.component):
+            # Its check looks at what could be seen when it began; this table could not.
+            if info.state != "active" and info.table(new.name) is not None:
+                why = "the table was replaced by an import during the push; push again"
+                fail_schema_for(tx, info, new.name, why)
+        assert new.row is not None
+        tx.patch(DocumentId(TABLES_TABLE.number, new.row), {"state": "active"}, privileged=True)
 
 
 def discard_table(tx: Transaction, row: bytes) -> None:
@@ -119,11 +120,16 @@ def check_references(
             )
 
 
-def _check_number(tx: Transaction, name: str, number: TableNumber, component: str) -> None:
+def check_number(
+    tx: Transaction, name: str, number: TableNumber, component: str, leaving: Container[str] = ()
+) -> None:
+    """Refuse a number of another table, except of those that are `leaving`. Raises CvxError "TableNumberConflict"."""
     holder = tx.catalog.table_by_number(component, number)
     if holder is not None:
         tx.reads.add_point(TABLES_TABLE.table_id, holder.row or b"")
-    if number < FIRST_USER_TABLE_NUMBER or (holder is not None and holder.name != name):
+        if holder.name == name or holder.name in leaving:
+            return
+    if number < FIRST_USER_TABLE_NUMBER or holder is not None:
         used = "is for system tables" if holder is None else f'belongs to table "{holder.name}"'
         raise CvxError(
             "TableNumberConflict",

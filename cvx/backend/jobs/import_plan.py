@@ -62,7 +62,10 @@ def plan_import(
         raise Ended
     for stale in row.hidden:
         staging.discard_table(tx, stale)
-    targets = [_target(tx, order, table) for table in survey.tables]
+    leaving = {table.name for table in survey.tables} if order.mode == "replace" else set()
+    if order.mode == "replaceAll":
+        leaving = {table.name for table in _user_tables(tx, order.component)}
+    targets = [_target(tx, order, table, leaving) for table in survey.tables]
     transfers.set_hidden_tables(tx, id, [target.hidden for target in targets if target.hidden is not None])
     components = sorted({order.component, *(target.plan.component for target in targets)})
     schemas: dict[str, str] = {}
@@ -91,7 +94,7 @@ def plan_import(
     return manifest, ImportPlan([target.plan for target in targets], names, schemas)
 
 
-def _target(tx: Transaction, order: ImportOrder, found: FoundTable) -> Target:
+def _target(tx: Transaction, order: ImportOrder, found: FoundTable, leaving: set[str]) -> Target:
     component, name = found.component, found.name
     if component not in tx.catalog.components:
         raise CvxError(
@@ -121,6 +124,8 @@ def _target(tx: Transaction, order: ImportOrder, found: FoundTable) -> Target:
             )
         plan = TablePlan(component, name, info.number, 0, [], keyed=False)
         return Target(plan, info.table_id, None, count)
+    if found.number is not None:
+        staging.check_number(tx, name, found.number, component, leaving)
     hidden = staging.hide_table(tx, name, number=found.number, component=component)
     indexes = [
         (index.index_id, [list(path) for path in index.paths])
@@ -188,18 +193,26 @@ def show_import(tx: Transaction, order: ImportOrder, manifest: Manifest) -> None
     others = [table for table in others if (table.component, table.name) not in imported]
     for component in sorted({component for component, _ in imported}):
         _check_references(tx, component, manifest, {t.name for t in others if t.component == component})
-    for target in manifest.targets:
-        if target.hidden is not None:
-            staging.show_table(tx, target.hidden)
+    rows = [target.hidden for target in manifest.targets if target.hidden is not None]
     for table in others:
         schema = definitions.active_schema(tx, component=table.component)
         known = set() if schema is None else set(schema.schema.tables) | schema.schema.referenced_tables()
         if table.name in known:
-            empty = staging.hide_table(tx, table.name, number=table.number, component=table.component)
-            assert empty.row is not None
-            staging.show_table(tx, empty.row)
+            rows.append(_emptied(tx, table, manifest))
         else:
             definitions.retire_table(tx, table)
+    staging.show_tables(tx, rows)
+
+
+def _emptied(tx: Transaction, table: TableInfo, manifest: Manifest) -> bytes:
+    """A hidden table to take the place of one that the schema names: without a document, and with its number unless
+    that is wanted by a table that is imported."""
+    plans = [target.plan for target in manifest.targets]
+    wanted = any(plan.number == table.number and plan.component == table.component for plan in plans)
+    number = tx.catalog.next_number(table.component) if wanted else table.number
+    row = staging.hide_table(tx, table.name, number=number, component=table.component).row
+    assert row is not None
+    return row
 
 
 def _check_references(tx: Transaction, component: str, manifest: Manifest, ended: set[str]) -> None:

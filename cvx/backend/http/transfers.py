@@ -133,21 +133,18 @@ async def _body(call: Call) -> AsyncIterator[bytes]:
 
 
 async def request_export(call: Call) -> Response:
-    """POST /api/export/request/zip?includeStorage=: begins an export; its id, which the official client ignores.
+    """POST /api/export/request/zip?includeStorage=&component=: begins an export; its id, which the official client
+    ignores. `component` is an id or a path.
 
     Ours: `table` (again and again) for some tables only, `stored=true` for a ZIP without compression.
     """
     await call.admin()
     parameters = call.request.query_params
-    if parameters.get("component"):
-        raise CvxError(
-            "ComponentsNotSupported", "Only the app itself can be exported.", kind="not_found",
-            hint="Leave the component out.",
-        )  # fmt: skip
     id = await call.services.transfers.exports.request(
         include_storage=parameters.get("includeStorage") == "true",
         tables=parameters.getlist("table") or None,
         stored=parameters.get("stored") == "true",
+        component=parameters.get("component", ""),
     )
     return JsonResponse(encode_body({"exportId": str(id)}))
 
@@ -191,7 +188,9 @@ async def export_table(call: Call) -> Response:
         raise CvxError("InvalidExport", f"`format` must be one of {', '.join(get_args(TableFormat))}.")
     stack = AsyncExitStack()
     pieces = await stack.enter_async_context(
-        call.services.transfers.exports.table(_parameter(call, "table"), format)
+        call.services.transfers.exports.table(
+            _parameter(call, "table"), format, call.request.query_params.get("component", "")
+        )
     )
 
     async def body() -> AsyncIterator[bytes]:

@@ -39,7 +39,7 @@ from cvx.backend.bulk import (
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, Transaction
 from cvx.backend.functions import FileStorage
-from cvx.backend.model import transfers
+from cvx.backend.model import components, transfers
 from cvx.backend.model.transfers import ExportRow
 from cvx.errors import CvxError
 from cvx.values import Clock, DocumentId
@@ -93,18 +93,25 @@ class ExportService:
     # ------------------------------------------------------------------------------------------------- requests
 
     async def request(
-        self, *, include_storage: bool, tables: list[str] | None = None, stored: bool = False
+        self,
+        *,
+        include_storage: bool,
+        tables: list[str] | None = None,
+        stored: bool = False,
+        component: str = "",
     ) -> DocumentId:
-        """Begin an export. Raises CvxError "ExportInProgress" and "TableNotFound"."""
+        """Begin an export. Raises CvxError "ExportInProgress", "TableNotFound" and "ComponentNotFound"."""
         expires = self._clock.now_ns() + int(self._limits.exports_kept_s * 1e9)
 
         def change(tx: Transaction) -> ExportRow:
+            path = component_path(tx, component)
             for name in tables or ():
-                if tx.table(name) is None:
+                if tx.table(name, component=path) is None:
                     raise CvxError("TableNotFound", f"There is no table '{name[:64]}'.", kind="not_found")
             id = transfers.new_export(
-                tx, include_storage=include_storage, tables=tables, stored=stored, expiration_ts=expires
-            )
+                tx, include_storage=include_storage, tables=tables, stored=stored, expiration_ts=expires,
+                component=path,
+            )  # fmt: skip
             return transfers.export_row(tx, str(id))
 
         row, _ = await self._db.run(SYSTEM, change, write_source="export")
@@ -153,17 +160,22 @@ class ExportService:
     # --------------------------------------------------------------------------------------------------- a table
 
     @contextlib.asynccontextmanager
-    async def table(self, name: str, format: TableFormat) -> AsyncIterator[AsyncIterator[bytes]]:
-        """One table as a stream of bytes. Raises CvxError: TableNotFound, TooManyExports."""
+    async def table(
+        self, name: str, format: TableFormat, component: str = ""
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """One table as a stream of bytes. Raises CvxError: TableNotFound, ComponentNotFound, TooManyExports."""
         if self._streams >= self._limits.export_streams_max:
             raise CvxError(
                 "TooManyExports", "Too many exports are under way.", kind="rate_limited",
                 hint="Wait until one of them is done.", retry_when="time",
             )  # fmt: skip
         limits = self._limits
+        with self._db.snapshot() as snapshot:
+            path = component_path(self._db.begin(SYSTEM, snapshot=snapshot, read_only=True), component)
         order = ExportOrder(
-            str(self._data), limits.export_batch_rows, limits.export_chunk_bytes, tables=[name], format=format
-        )
+            str(self._data), limits.export_batch_rows, limits.export_chunk_bytes, tables=[name], format=format,
+            component=path,
+        )  # fmt: skip
         self._streams += 1
         try:
             async with self._child(order) as process:
@@ -212,7 +224,7 @@ class ExportService:
         limits = self._limits
         order = ExportOrder(
             str(self._data), limits.export_batch_rows, limits.export_chunk_bytes, str(partial), row.tables,
-            row.stored, row.include_storage,
+            row.stored, row.include_storage, component=row.component,
         )  # fmt: skip
         holding = self._files.holding() if row.include_storage else contextlib.nullcontext()
         begun: ExportBegun | None = None
@@ -398,3 +410,16 @@ def _remove_others(folder: Path, kept: set[str]) -> None:
         for path in folder.iterdir():
             if path.stem not in kept:
                 path.unlink(missing_ok=True)
+
+
+def component_path(tx: Transaction, named: str) -> str:
+    """The path of a component that a client names by its id or its path; "" is the app.
+
+    Raises CvxError "ComponentNotFound".
+    """
+    if not named:
+        return named
+    found = components.instance(tx, named) or components.by_id(tx, named)
+    if found is None:
+        raise CvxError("ComponentNotFound", f"There is no component '{named[:200]}'.", kind="not_found")
+    return found.path

@@ -166,7 +166,7 @@ def _row_of(row: dict[str, Any]) -> ImportRow:
 
 @dataclass(frozen=True, slots=True)
 class ExportRow:
-    """One export of the whole deployment, or of `tables`. `file`: its ZIP in the folder of exports."""
+    """One export of the app (or of a component) with all that is in it, or of `tables`. `file`: its ZIP in the folder of exports."""
 
     id: DocumentId
     state: str
@@ -176,12 +176,20 @@ class ExportRow:
     start_ts: int | None
     expiration_ts: int
     file: str | None
+    component: str = ROOT
 
 
 def new_export(
-    tx: Transaction, *, include_storage: bool, tables: list[str] | None, stored: bool, expiration_ts: int
+    tx: Transaction,
+    *,
+    include_storage: bool,
+    tables: list[str] | None,
+    stored: bool,
+    expiration_ts: int,
+    component: str = ROOT,
 ) -> DocumentId:
-    """Ask for an export. `stored`: without compression. Raises CvxError "ExportInProgress"."""
+    """Ask for an export of the app, or of a component. `stored`: without compression. Raises CvxError
+    "ExportInProgress"."""
     if pending_exports(tx):
         raise CvxError(
             "ExportInProgress",
@@ -195,7 +203,7 @@ def new_export(
             "state": "requested",
             "format": {"format": "zip", "include_storage": include_storage},
             "requestor": "snapshotExport",
-            "component": None,
+            "component": component or None,
             "tables": tables,
             "stored": stored,
             "expiration_ts": expiration_ts,
@@ -268,4 +276,5 @@ def _export_of(row: dict[str, Any]) -> ExportRow:
         row.get("start_ts"),
         row["expiration_ts"],
         row.get("zip_object_key"),
+        row.get("component") or ROOT,
     )

@@ -314,6 +314,9 @@ def export_data(
     include_file_storage: Annotated[
         bool, typer.Option("--include-file-storage", help="With the stored files (ZIP).")
     ] = False,
+    component: Annotated[
+        str | None, typer.Option("--component", metavar="PATH", help="Of this component and those in it.")
+    ] = None,
 ) -> None:
     """Export a table to standard output or a file, or the whole deployment as a ZIP.
 
@@ -336,8 +339,8 @@ def export_data(
     async def go() -> dict[str, Any]:
         async with context.client() as client:
             if chosen == "zip":
-                return await _export_zip(context, client, names, path, include_file_storage)
-            return await _export_table(context, client, names[0], path, chosen)
+                return await _export_zip(context, client, names, path, include_file_storage, component)
+            return await _export_table(context, client, names[0], path, chosen, component)
 
     data = asyncio.run(go())
     context.output.done(f"Exported{target or ''}." if "path" not in data else f"Exported to {data['path']}.")
@@ -360,11 +363,18 @@ def _export_format(names: list[str], path: Path | None, format_: str | None) -> 
 
 
 async def _export_zip(
-    context: CommandContext, client: DeploymentClient, names: list[str], path: Path | None, files: bool
+    context: CommandContext,
+    client: DeploymentClient,
+    names: list[str],
+    path: Path | None,
+    files: bool,
+    component: str | None,
 ) -> dict[str, Any]:
     from cvx.toolchain.client import export_zip, save
 
-    async with export_zip(client, context.reporter, include_storage=files, tables=tuple(names)) as exported:
+    async with export_zip(
+        client, context.reporter, include_storage=files, tables=tuple(names), component=component
+    ) as exported:
         if path is None:
             await _to_stdout(context, exported.pieces)
             return {}
@@ -374,13 +384,18 @@ async def _export_zip(
 
 
 async def _export_table(
-    context: CommandContext, client: DeploymentClient, name: str, path: Path | None, chosen: str
+    context: CommandContext,
+    client: DeploymentClient,
+    name: str,
+    path: Path | None,
+    chosen: str,
+    component: str | None,
 ) -> dict[str, Any]:
     from cvx.cli.commands.data import require_table, table_names
     from cvx.toolchain.client import export_table, save
 
-    require_table(name, await table_names(client))
-    async with export_table(client, context.reporter, name, chosen) as pieces:  # type: ignore[arg-type]
+    require_table(name, await table_names(client, component))
+    async with export_table(client, context.reporter, name, chosen, component) as pieces:  # type: ignore[arg-type]
         if path is None:
             await _to_stdout(context, _enveloped(pieces) if context.output.json_mode else pieces)
             return {}

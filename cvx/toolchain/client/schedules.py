@@ -29,11 +29,11 @@ async def scheduled_jobs(
     """Up to `count` jobs that have not finished, the one due first before the others: id, function, state, dueMs,
     attempts."""
     found: list[dict[str, Any]] = []
-    component_id = await _component_id(client, component)
+    id = await component_id(client, component)
     cursor: str | None = None
     while len(found) < count:
         options = {"cursor": cursor, "numItems": min(_PAGE_ROWS, count - len(found))}
-        args: dict[str, Any] = {"paginationOpts": options, "componentId": component_id}
+        args: dict[str, Any] = {"paginationOpts": options, "componentId": id}
         if function is not None:
             args["udfPath"] = function
         page = await client.system_query(
@@ -60,7 +60,7 @@ def _job(row: Any) -> dict[str, Any]:
 
 async def cancel_job(client: DeploymentClient, id: str, *, component: str | None = None) -> bool:
     """Cancel one job; whether it had not finished. Raises the deployment's refusal of an id that is none."""
-    body = {"id": id, "componentId": await _component_id(client, component)}
+    body = {"id": id, "componentId": await component_id(client, component)}
     answer = msgspec.json.decode(await client.post("/api/cancel_job", body) or b"{}", type=_Canceled)
     return answer.canceled != 0
 
@@ -69,7 +69,7 @@ async def cancel_all_jobs(
     client: DeploymentClient, *, function: str | None = None, component: str | None = None
 ) -> int | None:
     """Cancel every job, or every one of a function; how many, where the deployment says so."""
-    body = {"componentId": await _component_id(client, component)}
+    body = {"componentId": await component_id(client, component)}
     if function is not None:
         body["udfPath"] = function
     answer = msgspec.json.decode(await client.post("/api/cancel_all_jobs", body) or b"{}", type=_Canceled)
@@ -78,12 +78,12 @@ async def cancel_all_jobs(
 
 async def crons(client: DeploymentClient, *, component: str | None = None) -> list[dict[str, Any]]:
     """All crons by name: name, schedule (as data and as text), function, nextMs, state, lastRun."""
-    args = {"componentId": await _component_id(client, component)}
+    args = {"componentId": await component_id(client, component)}
     rows = await client.system_query("_system/frontend/listCronJobs:default", args, list[Any])
     return [_cron(from_json(row)) for row in rows]
 
 
-async def _component_id(client: DeploymentClient, path: str | None) -> str | None:
+async def component_id(client: DeploymentClient, path: str | None) -> str | None:
     """The id of the component at a path; None for the app. Raises CvxError "ComponentNotFound"."""
     if not path:
         return None

@@ -24,6 +24,7 @@ from cvx.errors import CvxError
 from cvx.protocol.transfers import IMPORT_LIST, IMPORT_STATUS, LATEST_EXPORT, ImportFormat, ImportMode
 from cvx.toolchain.client.http import DeploymentClient
 from cvx.toolchain.client.live import LiveClient, QueryResult
+from cvx.toolchain.client.schedules import component_id
 from cvx.toolchain.progress import Finished, Reporter, Started, Step
 from cvx.values import decode
 
@@ -342,10 +343,13 @@ async def export_zip(
     *,
     include_storage: bool = False,
     tables: tuple[str, ...] = (),
+    component: str | None = None,
 ) -> AsyncIterator[ExportedZip]:
     """Have a snapshot made, and receive it. Raises CvxError: ExportInProgress, TableNotFound, ExportFailed."""
     route = f"/api/export/request/zip?includeStorage={'true' if include_storage else 'false'}"
     route += "".join(f"&table={quote(table)}" for table in tables)
+    if component:
+        route += f"&component={quote(await component_id(client, component) or '', safe='')}"
     answer = await client.post(route, {})
     export_id = msgspec.json.decode(answer).get("exportId") if answer else None
     try:
@@ -396,11 +400,17 @@ async def _exported(client: DeploymentClient, reporter: Reporter, export_id: str
 
 @contextlib.asynccontextmanager
 async def export_table(
-    client: DeploymentClient, reporter: Reporter, table: str, format: TableFormat
+    client: DeploymentClient,
+    reporter: Reporter,
+    table: str,
+    format: TableFormat,
+    component: str | None = None,
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """One table as it was at one moment. From a deployment that cannot stream one, by way of a ZIP (JSON lines
     only). Raises CvxError "TableNotFound"."""
     route = f"/api/export/table?table={quote(table)}&format={format}"
+    if component:
+        route += f"&component={quote(await component_id(client, component) or '', safe='')}"
     try:
         async with client.stream("GET", route) as response:
             yield response.aiter_bytes(_READ_BYTES)
@@ -408,7 +418,7 @@ async def export_table(
     except CvxError as error:
         if error.code == "TableNotFound" or error.details.get("status") != 404 or format != "jsonl":
             raise
-    async with export_zip(client, reporter) as exported:
+    async with export_zip(client, reporter, component=component) as exported:
         import tempfile
 
         with tempfile.TemporaryFile() as spool:

@@ -31,8 +31,8 @@ _log = logging.getLogger("cvx.jobs")
 
 CALLER = "Scheduler"
 LOST_ACTION = (
-    "The backend stopped while this action was running. Actions are not run again, because they may have had "
-    "effects outside of the database."
+    "Transient error while executing action: the backend stopped while this action was running. "
+    "Actions are not run again, because they may have had effects outside of the database."
 )
 
 

@@ -113,8 +113,8 @@ class NodePool:
         size = len(call.args_json)
         if size > self._limits.node_args_bytes_max:
             return _failed(
-                f'The arguments of "use node" actions may have {self._limits.node_args_bytes_max} bytes; '
-                f"these have {size}.",
+                'The arguments of this "use node" action are too large '
+                f"(actual: {size} bytes, limit: {self._limits.node_args_bytes_max} bytes).",
                 "user",
             )
         if inside_action.get():

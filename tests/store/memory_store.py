@@ -15,18 +15,22 @@ from cvx.backend.store import (
     LogEntry,
     Row,
     StoredDocument,
+    TextChange,
+    VectorChange,
     read_documents,
     read_entries,
 )
 from cvx.errors import CvxError
 from cvx.values import KeyRange
+from tests.store.memory_search import MemorySearch, MemorySearchView
 
 Documents = dict[tuple[int, bytes], StoredDocument]
 Entries = dict[tuple[int, bytes], tuple[int, bytes]]
 
 
-class MemoryView:
-    def __init__(self, ts: int, documents: Documents, entries: Entries) -> None:
+class MemoryView(MemorySearchView):
+    def __init__(self, ts: int, documents: Documents, entries: Entries, search: MemorySearch) -> None:
+        super().__init__(search.all_texts, search.all_vectors, search.next_text_id)
         self.ts = ts
         self._documents = documents
         self._entries = entries
@@ -55,8 +59,9 @@ class MemoryView:
         pass
 
 
-class MemoryStore:
+class MemoryStore(MemorySearch):
     def __init__(self) -> None:
+        super().__init__()
         self.latest_ts = 0
         self._documents: Documents = {}
         self._entries: Entries = {}
@@ -64,7 +69,7 @@ class MemoryStore:
         self._globals: dict[str, bytes] = {}
 
     def view(self, *, detached: bool = False) -> MemoryView:
-        return MemoryView(self.latest_ts, self._documents, self._entries)
+        return MemoryView(self.latest_ts, self._documents, self._entries, self)
 
     def append(self, record: CommitRecord) -> None:
         self.append_many([record])
@@ -91,8 +96,17 @@ class MemoryStore:
                 else:
                     entries[e.index_id, e.key] = (e.table_id, e.internal)
         self._documents, self._entries, self._log, self.latest_ts = documents, entries, log, ts
+        for record in records:
+            self.apply_search(record)
 
-    def fill(self, entries: Sequence[EntryChange], globals: Mapping[str, bytes]) -> None:
+    def fill(
+        self,
+        entries: Sequence[EntryChange],
+        globals: Mapping[str, bytes],
+        texts: Sequence[TextChange] = (),
+        vectors: Sequence[VectorChange] = (),
+    ) -> None:
+        self.fill_search(self.latest_ts, texts, vectors)
         filled = dict(self._entries)
         for e in entries:
             if e.internal is not None and (e.table_id, e.internal) in self._documents:
@@ -148,13 +162,14 @@ class MemoryStore:
     def drop_index(self, index_id: int, limit: int) -> int:
         gone = sorted(key for key in self._entries if key[0] == index_id)[:limit]
         self._entries = {k: v for k, v in self._entries.items() if k not in set(gone)}
-        return len(gone)
+        return len(gone) or self.drop_search(index_id)
 
     def table_ids(self) -> list[int]:
         return sorted({table_id for table_id, _ in self._documents})
 
     def index_ids(self) -> list[int]:
-        return sorted({index_id for index_id, _ in self._entries})
+        held = (self._entries, self.all_texts, self.all_vectors)
+        return sorted({index_id for kept in held for index_id, _ in kept})
 
     def size_bytes(self) -> int:
         return sum(len(d.document) for d in self._documents.values())

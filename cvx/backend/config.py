@@ -210,7 +210,7 @@ class Limits:
     node_old_child_idle_s: float = 10.0  # Of other code or another environment than was used last.
     node_heap_bytes_max: int = 512 * MIB
     node_recycle_bytes: int = 256 * MIB
-    node_analyze_s: float = 15.0  # To load one module at a push.
+    node_analyze_s: float = 30.0  # To load one module at a push.
     node_code_folders_max: int = 16  # Of past pushes, beside those in use.
     node_package_sets_max: int = 4
     node_install_s: float = 300.0

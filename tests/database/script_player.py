@@ -5,9 +5,12 @@ their table) as they are inserted; commits are counted @1, @2 …; cursors are n
 
     a begin · a commit · a close · a get u1 · a insert users {…} · a patch u1 {…} · a replace u1 {…} · a delete u1
     a query users[.index] [field op value …] [desc] [filter {…}] [limit n] · a take n · a stop
+    a search texts.by_body "words" [field = value …] [filter {…}] [limit n]: as `query`
+    a near places.by_place [1,0] [limit n] [filter {…}]: in the latest state
     a page [size n] [from c1] [to c2] [rows n] [bytes n]: of the last query of a · a count users
     a savepoint s · a rollback s · a release s
-    db index users.by_age age,name [staged] · db enable users.by_age · db stage … · db drop …
+    db index users.by_age age,name [staged] · db text texts.by_body body [channel,…] [staged] [held]
+    db vector places.by_place place 2 [kind,…] [staged] [held] · db enable users.by_age · db stage … · db drop …
     db schema {…} · db activate · db subscribe a name · db tick seconds · db delete users · db hold · db wait
 """
 
@@ -23,8 +26,8 @@ from typing import Any
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, QueryStream, Transaction, definitions, maintenance
 from cvx.errors import ConflictError, CvxError
-from cvx.protocol.schema import DatabaseIndex
-from cvx.values import DocumentId, decode, from_json, print_value
+from cvx.protocol.schema import DatabaseIndex, Index, SearchIndex, VectorIndex
+from cvx.values import DocumentId, decode, encode, from_json, print_value
 
 _OPS = {"=": "Eq", ">": "Gt", ">=": "Gte", "<": "Lt", "<=": "Lte"}
 
@@ -173,6 +176,31 @@ class Player:
             documents += page
         return [self.shown(raw) for raw in documents] or ["(nothing)"]
 
+    def do_search(self, name: str, tx: Transaction, target: str, text: str, *words: str) -> list[str]:
+        query = self.queries[name] = self.parsed(target, list(words))
+        table, _, index = target.partition(".")
+        info = tx.catalog.index("", table, index)
+        searched = info.definition.search_field if info and isinstance(info.definition, SearchIndex) else "?"
+        search = {"type": "Search", "fieldPath": searched, "value": json.loads(text)}
+        source = {"type": "Search", "indexName": target, "filters": [search, *query["source"]["range"]]}
+        query["source"] = source
+        return [self.shown(raw) for raw in map(encode, tx.collect(query))] or ["(nothing)"]
+
+    def do_near(self, name: str, tx: Transaction, target: str, vector: str, *words: str) -> list[str]:
+        options = dict(zip(words[::2], words[1::2], strict=True))
+        table, _, index = target.partition(".")
+        hits = self.loop.run_until_complete(
+            self.db.vector_search(
+                table,
+                index,
+                self.json(vector),
+                float(options["limit"]) if "limit" in options else None,
+                self.json(options["filter"]) if "filter" in options else None,
+            )
+        )
+        labels = {id: label for label, id in self.labels.items()}
+        return [f"{labels[id]} {score:.3f}" for id, score in hits] or ["(nothing)"]
+
     def do_open(self, name: str, tx: Transaction, target: str, *words: str) -> list[str]:
         self.streams[name] = tx.stream(self.parsed(target, list(words)))
         return []
@@ -235,8 +263,23 @@ class Player:
     # --------------------------------------------------------------------------------------------- database
 
     def db_index(self, target: str, fields: str, *flags: str) -> list[str]:
-        table, _, name = target.partition(".")
-        index = DatabaseIndex(name, tuple(fields.split(",")), "staged" in flags)
+        name = target.partition(".")[2]
+        return self.add_index(target, DatabaseIndex(name, tuple(fields.split(",")), "staged" in flags), flags)
+
+    def db_text(self, target: str, field: str, *rest: str) -> list[str]:
+        filters, flags = _filters_and_flags(rest)
+        return self.add_index(
+            target, SearchIndex(target.partition(".")[2], field, filters, "staged" in flags), flags
+        )
+
+    def db_vector(self, target: str, field: str, dimensions: str, *rest: str) -> list[str]:
+        filters, flags = _filters_and_flags(rest)
+        name = target.partition(".")[2]
+        index = VectorIndex(name, field, int(dimensions), filters, "staged" in flags)
+        return self.add_index(target, index, flags)
+
+    def add_index(self, target: str, index: Index, flags: Sequence[str]) -> list[str]:
+        table = target.partition(".")[0]
         self.run(lambda tx: definitions.create_index(tx, table, index))
         if "held" not in flags:
             self.loop.run_until_complete(self.db.idle())
@@ -373,6 +416,12 @@ class Player:
         for label, id in self.labels.items():
             text = text.replace(str(id), label)
         return " ".join(text.split())
+
+
+def _filters_and_flags(words: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    flags = [word for word in words if word in ("staged", "held")]
+    fields = [field for word in words if word not in flags for field in word.split(",")]
+    return tuple(fields), flags
 
 
 def _words(line: str) -> list[str]:

@@ -332,7 +332,10 @@ async def _imported_by_node(
     packages = node_packages(request)
     if not any(source.environment == "node" for source in sources.values()):
         return AnalyzeResult()
-    await node.prepare(packages)  # Also when nothing is new: what the push says must be there.
+    try:
+        await node.prepare(packages)  # Also when nothing is new: what the push says must be there.
+    except CvxError as error:
+        raise as_push_error(error) from None
     entries = tuple(
         path
         for path in sorted(sources)

@@ -133,7 +133,7 @@ def package_set_key(packages: Packages) -> str:
 def _failed(why: str) -> CvxError:
     return CvxError(
         "InvalidExternalModules",
-        f"Hit an error while pushing:\nThe packages of `node.externalPackages` cannot be used: {why}",
+        f"The packages of `node.externalPackages` cannot be used: {why}",
         hint="Check that the backend reaches the npm registry, or start it with --node-modules DIR.",
         retry_when="time",
     )

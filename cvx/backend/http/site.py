@@ -62,7 +62,9 @@ async def serve_http_action(
     limits = services.config.limits
     declared = Headers(scope=scope).get("content-length", "")
     if declared.isdecimal() and int(declared) > limits.http_request_bytes_max:
-        await error_response(_request_too_large(limits, close=True))(scope, receive, send)
+        # A client that is still sending may not see an answer on a connection that closes: only if it is not worth it.
+        close = int(declared) > limits.upload_discarded_bytes_max
+        await error_response(_request_too_large(limits, close=close))(scope, receive, send)
         return
     exchange = _Exchange(scope, receive, send, limits)
     request_id = new_request_id()

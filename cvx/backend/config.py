@@ -66,7 +66,7 @@ class Limits:
     uploads_at_once_max: int = 1_000
     downloads_at_once_max: int = 4_000
     download_stalled_s: float = 120.0  # How long a client may read nothing of a file it asked for.
-    upload_discarded_bytes_max: int = 64 * MIB  # Of a refused upload; with more to come, the connection is closed.
+    upload_discarded_bytes_max: int = 64 * MIB  # Of a refused upload or request; with more to come, the connection is closed.
     file_threads_max: int = 8
     file_write_bytes: int = MIB  # Collected of an upload before a thread writes them.
     file_read_bytes: int = MIB // 4

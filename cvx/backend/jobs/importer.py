@@ -112,7 +112,9 @@ class ImportService:
                 check_table_name(order.table)
             except CvxError as error:
                 raise CvxError(
-                    "InvalidName", f"'{order.table[:64]}' is not a valid table name: {error.message}"
+                    "InvalidName",
+                    f"'{order.table[:64]}' is not a valid table name: {error.message}",
+                    hint="Use letters, digits and underscores, beginning with a letter.",
                 ) from None
 
     async def confirm(self, text: str) -> None:

@@ -83,20 +83,6 @@ def test_code_that_cannot_be_pushed(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_what_is_not_available_yet_says_so(tmp_path: Path) -> None:
-    async def test(client: Client) -> None:
-        definition = push_body(BASE)["appDefinition"]["changedModules"][0]
-        component = {
-            "definitionPath": "../comp", "definition": definition, "dependencies": [], "schema": None,
-            "functions": [], "udfServerVersion": "1.48.0",
-        }  # fmt: skip
-        refused = await client.refused_start(BASE, componentDefinitions=[component])
-        assert refused["code"] == "ComponentsNotSupported"
-        assert "../comp" in refused["message"]
-
-    run(tmp_path, test)
-
-
 def test_keys_and_bodies(tmp_path: Path) -> None:
     async def test(client: Client) -> None:
         for path, body in (

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import posixpath
 import re
 from collections.abc import Mapping
@@ -66,7 +67,18 @@ class DefinitionSource:
         calls = [] if text is None else [found.start() for found in _USE.finditer(text)]
         if text is None or len(calls) != of:
             return self.file
-        return f"{self.file}:{text.count(chr(10), 0, calls[at]) + 1}"
+        return f"{self.file}:{_line_at(text, calls[at])}"
+
+    def place_of_import(self, path: str) -> str:
+        """Where it imports another definition, as far as can be told."""
+        text = None if self.module is None else _original_text(self.module)
+        folder = re.escape(path.rpartition("/")[2])
+        found = re.search(rf"from\s*[\"'][^\"']*{folder}/convex\.config", text or "")
+        return self.file if text is None or found is None else f"{self.file}:{_line_at(text, found.start())}"
+
+
+def _line_at(text: str, offset: int) -> int:
+    return text.count("\n", 0, offset) + 1
 
 
 def definition_sources(request: StartPushRequest) -> dict[str, DefinitionSource]:
@@ -140,7 +152,9 @@ def _children_first(sources: Mapping[str, DefinitionSource]) -> list[DefinitionS
                 f"{sources[above[-1]].file} imports the component definition {path!r}, which was not pushed.",
             )
         if path in above:
-            cycle = [sources[each].file for each in (*above[above.index(path) :], path)]
+            around = (*above[above.index(path) :], path)
+            cycle = [sources[a].place_of_import(b) for a, b in itertools.pairwise(around)]
+            cycle.append(source.file)
             raise _invalid(
                 "InvalidDefinition",
                 f"Component definitions import each other: {' → '.join(cycle)}.",

@@ -222,8 +222,12 @@ def with_optional_values(argv: Sequence[str]) -> list[str]:
     return out
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run one command line; the exit code. Never raises, never ends the process."""
+def run(argv: Sequence[str], *, sign_shown: bool = False) -> int:
+    """Run one command line; the exit code. Never raises, never ends the process.
+
+    `sign_shown`: a status line stands on the terminal already, for the first words to replace.
+    """
+    Output.sign_shown = sign_shown
     plain = list(argv[: argv.index("--")] if "--" in argv else argv)
     if "--json" in plain and "--help" in plain:  # Help as data is what `cvx help … --json` answers.
         argv = ["help", *(word for word in plain if not word.startswith("-")), "--json"]

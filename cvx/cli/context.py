@@ -82,7 +82,9 @@ class CommandContext:
             verbose=options.verbose,
             color=_color(options.color),
         )
-        self.prompts = Prompts(allowed=not (options.no_input or options.json_mode))
+        self.prompts = Prompts(
+            allowed=not (options.no_input or options.json_mode), before=self.output.clear_status
+        )
         self.reporter = TerminalReporter(self.output)
 
     # ---- the project -----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TextIO
+from typing import Any, ClassVar, Literal, TextIO
 
 from cvx.errors import CvxError
 from cvx.toolchain.progress import Diagnostic, Event, Finished, Notice, Started, Step, diagnostics_of
@@ -67,6 +67,8 @@ class Output:
     stdout: TextIO = field(default_factory=lambda: sys.stdout)
     stderr: TextIO = field(default_factory=lambda: sys.stderr)
     _status: str = ""
+    sign_shown: ClassVar[bool] = False
+    """Does the line that `cvx/__main__.py` showed at once still stand there?"""
 
     # ---- data: standard output -------------------------------------------------------------------
 
@@ -76,6 +78,7 @@ class Output:
             self._write(self.stdout, encode_json({"v": ENVELOPE_VERSION, "ok": True, "data": data}) + "\n")
             return
         shown = text() if callable(text) else text
+        self._clear_status()
         if shown is not None:
             self._write(self.stdout, shown if shown.endswith("\n") or not shown else shown + "\n")
 
@@ -117,6 +120,7 @@ class Output:
 
     def stream(self, piece: bytes) -> None:
         """Data as it comes: a file, or lines that are complete already."""
+        self._clear_status()
         self.stdout.flush()
         self.stdout.buffer.write(piece)
         self.stdout.buffer.flush()
@@ -148,6 +152,7 @@ class Output:
 
     def help(self, text: str) -> None:
         """Help was asked for, so it is data."""
+        self._clear_status()
         self._write(self.stdout, text if text.endswith("\n") else text + "\n")
 
     def status(self, text: str) -> None:
@@ -242,8 +247,8 @@ class Output:
         self._write(self.stderr, text + "\n")
 
     def _clear_status(self) -> None:
-        if self._status:
-            self._status = ""
+        if self._status or Output.sign_shown:
+            self._status, Output.sign_shown = "", False
             self._write(self.stderr, "\r\x1b[2K")
 
     def _write(self, stream: TextIO, text: str) -> None:

@@ -7,7 +7,7 @@ usage error that names the flag to pass instead (cli-contract item 13).
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ class Prompts:
     """Asks on the terminal. `allowed` is false under `--no-input` and `--json`."""
 
     allowed: bool = True
+    before: Callable[[], None] = lambda: None
+    """Called before a question is shown: what stands on its line has to go."""
 
     @property
     def possible(self) -> bool:
@@ -68,6 +70,7 @@ class Prompts:
                 f"{question} cannot be asked here: there is no terminal, or questions are switched off.",
                 hint=f"Pass {flag}.",
             )
+        self.before()
 
     @staticmethod
     def _answer(question: Any) -> Any:

@@ -166,7 +166,9 @@ def _source(path: str) -> Iterator[Source]:
                 "There is nothing on standard input.",
                 hint="Pass FILE, or pipe the rows into the command.",
             )
-        yield Source(_Peeked(sys.stdin.buffer), "standard input", None)  # type: ignore[arg-type]
+        # Unbuffered: a read that waits holds no lock that the end of the program would need.
+        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stream:
+            yield Source(_Peeked(stream), "standard input", None)  # type: ignore[arg-type]
         return
     file = Path(path)
     try:

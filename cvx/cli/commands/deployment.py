@@ -112,13 +112,20 @@ def select_deployment(context: CommandContext, name: NameArgument) -> None:
 @command(
     app,
     "delete",
-    examples=["cvx deployment delete staging --yes", "cvx deployment delete staging --no-input --yes"],
+    examples=["cvx deployment delete staging --dry-run", "cvx deployment delete staging --yes"],
 )
 def delete(
     context: CommandContext,
     name: NameArgument,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")] = False,
     yes: Annotated[
-        str | None, typer.Option("--yes", metavar="", help="Do not ask.", show_default=False)
+        str | None,
+        typer.Option(
+            "--yes",
+            metavar="[RISK]",
+            help="Do not ask; for one called prod, --yes=delete-data.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Delete a local deployment and all its data."""
@@ -132,12 +139,21 @@ def delete(
             kind="not_found",
             hint="`cvx deployment list` lists them.",
         )
-    if yes is None and not context.prompts.typed(
-        f"Delete {name} and all its data?", expected=name, flag="--yes"
+    sizes = [path.stat().st_size for path in state.folder.rglob("*") if path.is_file()]
+    data = {"deleted": name, "files": len(sizes), "bytes": sum(sizes), "dryRun": dry_run}
+    size = f"{len(sizes)} files, {sum(sizes):,} bytes"
+    if dry_run:
+        context.output.done(f"Would delete {name}: {state.folder} ({size}).")
+        context.output.result(data)
+        return
+    agreed = yes == "delete-data" if name in ("prod", "production") else yes is not None
+    flag = "--yes=delete-data" if name in ("prod", "production") else "--yes"
+    if not agreed and not context.prompts.typed(
+        f"Delete {name} and all its data ({size})?", expected=name, flag=flag
     ):
         raise CvxError("NotConfirmed", "Nothing was deleted.", hint="Type the deployment's name to confirm.")
     state.delete()
     if selected_name(context.project) == name:
         select_name(context.project, None)
-    context.output.done(f"Deleted {name}.")
-    context.output.result({"deleted": name})
+    context.output.done(f"Deleted {name} ({size}).")
+    context.output.result(data)

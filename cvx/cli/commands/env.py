@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,9 @@ from cvx.cli.prompts import read_stdin
 from cvx.errors import CvxError
 
 app = group("Read and write the deployment's environment variables.")
+
+_RISK = "delete-variables"
+_YES_PROD = f"--yes={_RISK}"
 
 MANAGED = {
     "CONVEX_DEPLOY_KEY",
@@ -61,6 +65,8 @@ def set_variables(
                 kind="conflict",
                 hint="Pass --force to overwrite them.",
             )
+        if clashing and not force:
+            await asyncio.to_thread(_agree_to_overwrite, context, clashing)
         if changed:
             await client.set_environment(changed)
         return changed, current
@@ -101,23 +107,59 @@ def list_variables(
     context.output.result({"variables": data}, "\n".join(lines) if lines else None)
 
 
-@command(app, "remove", talks=True, examples=["cvx env remove API_KEY", "cvx env remove A B"])
+@command(
+    app,
+    "remove",
+    talks=True,
+    examples=["cvx env remove API_KEY", "cvx env remove A B", f"cvx env remove A --prod {_YES_PROD}"],
+)
 def remove_variables(
-    context: CommandContext, names: Annotated[list[str], typer.Argument(metavar="NAME...")]
+    context: CommandContext,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; change nothing.")] = False,
+    yes: Annotated[
+        str | None,
+        typer.Option(
+            "--yes", metavar="[RISK]", help=f"Do not ask; on production, {_YES_PROD}.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Remove variables; names that are not set are no error."""
 
     async def go(client: Any) -> list[str]:
-        present = [name for name in names if name in await client.environment()]
-        if present:
+        current = await client.environment()
+        present = [name for name in dict.fromkeys(names) if name in current]
+        if present and not dry_run:
+            await asyncio.to_thread(_agree_to_remove, context, present, yes)
             await client.set_environment(dict.fromkeys(present))
         return present
 
     removed = context.with_client(go)
+    verb = "Would remove" if dry_run else "Removed"
     context.output.done(
-        f"Removed {', '.join(removed)}." if removed else "Nothing to do: none of these is set."
+        f"{verb} {', '.join(removed)}." if removed else "Nothing to do: none of these is set."
     )
-    context.output.result({"removed": removed})
+    context.output.result({"removed": removed, "dryRun": dry_run})
+
+
+def _agree_to_remove(context: CommandContext, names: list[str], yes: str | None) -> None:
+    """On production the name is typed, or the risk named. Raises `NotConfirmed`, `InputNeeded`."""
+    if context.selection.kind != "prod" or yes == _RISK:
+        return
+    name = context.selection.name
+    if not context.prompts.typed(f"Remove {', '.join(names)} from {name}?", expected=name, flag=_YES_PROD):
+        raise CvxError("NotConfirmed", "Nothing was removed.", hint="Type the deployment's name to confirm.")
+
+
+def _agree_to_overwrite(context: CommandContext, names: list[str]) -> None:
+    """On production somebody at a terminal is asked; a script has said what it wants. Raises `NotConfirmed`."""
+    if context.selection.kind != "prod" or not context.prompts.possible:
+        return
+    name = context.selection.name
+    if not context.prompts.typed(f"Overwrite {', '.join(names)} on {name}?", expected=name, flag="--force"):
+        raise CvxError(
+            "NotConfirmed", "Nothing was set.", hint="Type the deployment's name, or pass --force."
+        )
 
 
 for alias in ("rm", "unset"):

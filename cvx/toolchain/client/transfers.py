@@ -25,6 +25,7 @@ from cvx.protocol.transfers import IMPORT_LIST, IMPORT_STATUS, LATEST_EXPORT, Im
 from cvx.toolchain.client.http import DeploymentClient
 from cvx.toolchain.client.live import LiveClient, QueryResult
 from cvx.toolchain.client.schedules import component_id
+from cvx.toolchain.client.tasks import in_own_thread
 from cvx.toolchain.progress import Finished, Reporter, Started, Step
 from cvx.values import decode
 
@@ -153,7 +154,7 @@ async def _upload(client: DeploymentClient, source: Source, reporter: Reporter) 
     parts: list[Any] = []
     sent = 0
     while True:
-        piece = await asyncio.to_thread(_read_part, source, len(parts))
+        piece = await in_own_thread(_read_part, source, len(parts))
         if not piece and parts:
             break
         sent += len(piece)

@@ -40,12 +40,16 @@ class Limits:
     search_terms_max: int = 16  # Of one query; what is beyond is ignored.
     search_filters_max: int = 8
     search_candidates_max: int = 1_024
-    text_fold_rows: int = 256  # So many recent texts wait before they are put among the postings, in steps of as many,
+    text_fold_rows: int = (
+        256  # So many recent texts wait before they are put among the postings, in steps of as many,
+    )
     text_fold_rows_max: int = 4_096  # or in larger steps while an index is built.
     vector_results_default: int = 10
     vector_results_max: int = 256
     vector_filters_max: int = 64
-    vector_memory_bytes_max: int = 256 * MIB  # Of all indexes in memory; a larger one is read from disk each time.
+    vector_memory_bytes_max: int = (
+        256 * MIB
+    )  # Of all indexes in memory; a larger one is read from disk each time.
     vector_batch_rows: int = 1_000
     vector_searches_parallel: int = 2
 
@@ -66,7 +70,9 @@ class Limits:
     uploads_at_once_max: int = 1_000
     downloads_at_once_max: int = 4_000
     download_stalled_s: float = 120.0  # How long a client may read nothing of a file it asked for.
-    upload_discarded_bytes_max: int = 64 * MIB  # Of a refused upload or request; with more to come, the connection is closed.
+    upload_discarded_bytes_max: int = (
+        64 * MIB
+    )  # Of a refused upload or request; with more to come, the connection is closed.
     file_threads_max: int = 8
     file_write_bytes: int = MIB  # Collected of an upload before a thread writes them.
     file_read_bytes: int = MIB // 4
@@ -182,7 +188,11 @@ class Limits:
     action_time_s: float = 1_800.0  # The wall clock; "use node" actions have node_action_time_s.
     node_action_time_s: float = 600.0
     actions_running_max: int = 64  # The rest wait; actions that actions run do not count.
+    http_actions_running_max: int = (
+        64  # Beside them, so that an action may fetch an HTTP action of its own app.
+    )
     actions_waiting_max: int = 1_000
+    actions_wait_s: float = 10.0  # For a place, also of "use node" actions; then `TooManyConcurrentRequests`.
     nested_actions_running_max: int = 512
     action_operations_running_max: int = 8  # Of one action at once; the rest wait.
     action_operations_max: int = 1_000  # Under way and waiting, of one action.

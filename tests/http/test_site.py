@@ -312,7 +312,7 @@ def test_stopping_cuts_what_is_under_way(tmp_path: Path) -> None:
 
 
 def test_more_than_may_run_at_once_is_told_so(tmp_path: Path) -> None:
-    limits = {"actions_running_max": 1, "actions_waiting_max": 1}
+    limits = {"http_actions_running_max": 1, "actions_waiting_max": 1}
     with LiveBackend(tmp_path / "data", limits=limits) as live:
         push(live, tmp_path / "app")
         with connection(live.site_url) as first, connection(live.site_url) as second:

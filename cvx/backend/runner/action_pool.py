@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import OrderedDict, deque
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -25,6 +27,7 @@ from cvx.backend.runner import deno
 from cvx.backend.runner.action_child import ActionChild, ActionLost, ActionProfile, inside_action
 from cvx.backend.runner.actions import ActionCall, ActionHost, ActionOutcome
 from cvx.backend.runner.interface import FunctionFailure
+from cvx.backend.runner.places import Places, too_many
 from cvx.errors import CvxError
 from cvx.values import FunctionPath
 
@@ -56,9 +59,12 @@ class ActionPool:
         self._apart: list[ActionChild] = []  # With an open realm, one action at a time.
         self._starting: asyncio.Task[ActionChild] | None = None
         self._closings: set[asyncio.Task[None]] = set()
-        self._running = 0
+        waiting = (limits.actions_waiting_max, limits.actions_wait_s)
+        self._places = {
+            "action": Places(limits.actions_running_max, *waiting, "actions"),
+            "http": Places(limits.http_actions_running_max, *waiting, "HTTP actions"),
+        }
         self._nested = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
         self._needs_open_realm: OrderedDict[tuple[str, FunctionPath], None] = OrderedDict()
         self._computers: OrderedDict[FunctionPath, None] = OrderedDict()
         self._watcher: asyncio.Task[None] | None = None
@@ -84,10 +90,8 @@ class ActionPool:
             await asyncio.gather(self._starting, return_exceptions=True)
         if self._watcher is not None:
             self._watcher.cancel()
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_exception(_stopping())
+        for places in self._places.values():
+            places.close(_stopping())
         children = [*self._children, *self._apart]
         await asyncio.gather(*(child.close() for child in children), *self._closings, return_exceptions=True)
         self._children.clear()
@@ -127,41 +131,21 @@ class ActionPool:
 
     # ---- who may run
 
-    async def _admit(self, nested: bool) -> None:
-        limits = self._limits
+    @asynccontextmanager
+    async def _place(self, call: ActionCall) -> AsyncIterator[None]:
         if self._closing:
             raise _stopping()
-        if nested:
-            if self._nested >= limits.nested_actions_running_max:
-                raise _too_many("Too many actions that actions started are running.")
-            self._nested += 1
+        if not inside_action.get():
+            async with self._places["http" if call.request is not None else "action"].one():
+                yield
             return
-        if self._running < limits.actions_running_max:
-            self._running += 1
-            return
-        if len(self._waiting) >= limits.actions_waiting_max:
-            raise _too_many("Too many actions are waiting to run.")
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        if self._nested >= self._limits.nested_actions_running_max:
+            raise too_many("Too many actions that actions started are running.")
+        self._nested += 1
         try:
-            await waiter  # Whoever wakes it hands over a place.
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._leave(nested=False)
-            elif waiter in self._waiting:
-                self._waiting.remove(waiter)
-            raise
-
-    def _leave(self, nested: bool) -> None:
-        if nested:
+            yield
+        finally:
             self._nested -= 1
-            return
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
-        self._running -= 1
 
     # ---- choosing a child
 
@@ -251,12 +235,8 @@ class ActionPool:
 
     async def run_action(self, call: ActionCall, host: ActionHost) -> ActionOutcome:
         """See ActionRunner.run_action."""
-        nested = inside_action.get()
-        await self._admit(nested)
-        try:
+        async with self._place(call):
             return await self._run(call, host)
-        finally:
-            self._leave(nested)
 
     async def _run(self, call: ActionCall, host: ActionHost) -> ActionOutcome:
         assert self._profile is not None, "start() comes first"
@@ -325,16 +305,6 @@ class ActionPool:
 
 def _failed(message: str, kind: str) -> ActionOutcome:
     return ActionOutcome(None, FunctionFailure(message, kind=kind))  # type: ignore[arg-type]
-
-
-def _too_many(message: str) -> CvxError:
-    return CvxError(
-        "TooManyConcurrentRequests",
-        message,
-        kind="overloaded",
-        hint="Try again in a moment.",
-        retry_when="time",
-    )
 
 
 def _stopping() -> CvxError:

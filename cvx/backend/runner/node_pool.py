@@ -43,6 +43,7 @@ from cvx.backend.runner.interface import (
 from cvx.backend.runner.node_child import AnalysisCall, AnalysisHost, NodeChild, NodeWorld
 from cvx.backend.runner.node_code import NodeCodeStore
 from cvx.backend.runner.node_packages import NodePackages, Packages
+from cvx.backend.runner.places import Places, too_many
 from cvx.errors import CvxError
 from cvx.values import FunctionPath
 
@@ -68,8 +69,12 @@ class NodePool:
         self._starting = 0
         self._changed = asyncio.Event()
         self._endings: set[asyncio.Task[None]] = set()
-        self._places = asyncio.Semaphore(limits.node_actions_running_max)
-        self._waiting = 0
+        self._places = Places(
+            limits.node_actions_running_max,
+            limits.actions_waiting_max,
+            limits.actions_wait_s,
+            '"use node" actions',
+        )
         self._nested = 0
         self._digests: OrderedDict[int, tuple[Mapping[str, str], str]] = OrderedDict()
         self._watcher: asyncio.Task[None] | None = None
@@ -93,6 +98,7 @@ class NodePool:
     async def close(self) -> None:
         """End every child and wait until they are gone."""
         self._closing = True
+        self._places.close(_stopping())
         self._notify()
         if self._watcher is not None:
             self._watcher.cancel()
@@ -119,22 +125,13 @@ class NodePool:
             )
         if inside_action.get():
             return await self._run_nested(call, host)
-        if self._waiting >= self._limits.actions_waiting_max:
-            raise _too_many()
-        self._waiting += 1
-        try:
-            await self._places.acquire()
-        finally:
-            self._waiting -= 1
-        try:
+        async with self._places.one():
             return await self._run(call, host)
-        finally:
-            self._places.release()
 
     async def _run_nested(self, call: ActionCall, host: ActionHost) -> ActionOutcome:
         """One that an action waits for: it must not wait for a place behind it."""
         if self._nested >= self._limits.nested_actions_running_max:
-            raise _too_many()
+            raise too_many("Too many actions that actions started are running.")
         self._nested += 1
         try:
             return await self._run(call, host)
@@ -385,16 +382,6 @@ def _temporary_folder(home: Path) -> Path:
 
 def _failed(message: str, kind: str) -> ActionOutcome:
     return ActionOutcome(None, FunctionFailure(message, kind=kind))  # type: ignore[arg-type]
-
-
-def _too_many() -> CvxError:
-    return CvxError(
-        "TooManyConcurrentRequests",
-        'Too many "use node" actions are waiting to run.',
-        kind="overloaded",
-        hint="Try again in a moment.",
-        retry_when="time",
-    )
 
 
 def _stopping() -> CvxError:

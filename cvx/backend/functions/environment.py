@@ -66,7 +66,9 @@ def load_environment(tx: Transaction, info: DeploymentInfo, component: str = ROO
     variables = environment.environment(tx)
     ranges = {name: environment.name_range(name) for name in variables}
     if component:
-        variables = values | {name: variables[source] for name, source in bound.items() if source in variables}
+        variables = values | {
+            name: variables[source] for name, source in bound.items() if source in variables
+        }
     # Not overridable: a user variable of that name cannot be set.
     variables["CONVEX_CLOUD_URL"] = urls.cloud
     variables["CONVEX_SITE_URL"] = urls.site

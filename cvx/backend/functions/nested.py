@@ -134,7 +134,14 @@ async def _run(
         return child
 
     outcome = await run_function(
-        call.services, function, registry, args_json, call.next_seed(), call.environment_of(component), tx, make_host
+        call.services,
+        function,
+        registry,
+        args_json,
+        call.next_seed(),
+        call.environment_of(component),
+        tx,
+        make_host,
     )
     call.absorb(outcome, registry)
     own = [LoggedLine(line, function.path.udf_path, component) for line in outcome.log_lines]

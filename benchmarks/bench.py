@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 import scheduled_jobs
+import transfers
 from harness import (
     CVX,
     HERE,
@@ -385,6 +386,52 @@ def bench_engine(quick: bool) -> Iterator[Row]:
 def bench_search(quick: bool) -> Iterator[Row]:
     """Text search beside FTS5, vector search with its recall: the lines of benchmarks/search.py."""
     yield from lines_of("search.py", "search", quick)
+
+
+@bench
+def bench_import_export(quick: bool) -> Iterator[Row]:
+    """Imports and exports of rows of 200 bytes (`benchmarks/transfers.py`; 5 GB there with --rows 25000000)."""
+    result = transfers.measure(100_000 if quick else 1_000_000)
+    ours, theirs = result.imports["cvx"], result.imports["official CLI"]
+    raw, table = result.imports["raw SQLite"], result.exports["cvx, one table"]
+    yield Row(
+        f"`cvx data import`, {result.rows:,} rows of {result.bytes_a_row:.0f} bytes",
+        f"{ours.per_second:,.0f} rows/s, +{ours.memory_mb:.0f} MB above idle",
+        f"official CLI, same server {theirs.per_second:,.0f} rows/s; raw SQLite {raw.per_second:,.0f}",
+        f"{ours.per_second / theirs.per_second:.2f}× / {ours.per_second / raw.per_second:.2f}×",
+        "≥ 40,000 rows/s, ≤ 150 MB",
+    )
+    small, their_small = result.small_s["cvx"], result.small_s["official CLI"]
+    yield Row(
+        "the same, 100 rows",
+        f"{small:.2f} s",
+        f"official CLI {their_small:.2f} s",
+        f"{small / their_small:.2f}×",
+        "≤ 0.33×",
+    )
+    yield Row(
+        "a client's query during the import",
+        transfers.spread(result.busy_ms),
+        f"idle: {transfers.spread(result.idle_ms)}",
+        "",
+        "",
+    )
+    raw = result.exports["raw SQLite"]
+    yield Row(
+        "`cvx data export`, one table",
+        f"{table.per_second:,.0f} documents/s, +{table.memory_mb:.0f} MB",
+        f"raw SQLite {raw.per_second:,.0f}",
+        f"{table.per_second / raw.per_second:.2f}×",
+        "≥ 100,000 documents/s",
+    )
+    ours, theirs = result.exports["cvx, ZIP"], result.exports["official CLI, ZIP"]
+    yield Row(
+        "the same, everything as a ZIP",
+        f"{ours.per_second:,.0f} documents/s, +{ours.memory_mb:.0f} MB",
+        f"official CLI, same server {theirs.per_second:,.0f}",
+        f"{ours.per_second / theirs.per_second:.2f}×",
+        "≥ 100,000 documents/s",
+    )
 
 
 def lines_of(script: str, about: str, quick: bool) -> Iterator[Row]:

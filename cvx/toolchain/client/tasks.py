@@ -44,7 +44,7 @@ async def in_own_thread(function: Callable[..., T], *args: Any) -> T:
         value, failure = None, None
         try:
             value = function(*args)
-        except BaseException as error:
+        except BaseException as error:  # edge: of a thread; whoever waits for it gets the failure.
             failure = error
         try:
             loop.call_soon_threadsafe(settle, value, failure)

@@ -223,7 +223,7 @@ def test_no_trace_is_left_of_what_is_gone(tmp_path: Path) -> None:
                     await db.commit(tx)
             await db.idle()
             writer: Any = db._store._writer  # type: ignore[attr-defined]
-            for table, most in (("texts", 12), ("postings", 60), ("text_columns", 3)):
+            for table, most in (("texts", 12), ("text_terms", 12), ("postings", 60), ("text_columns", 3)):
                 assert writer.execute(f"SELECT count(*) FROM {table}").fetchone()[0] <= most
             with db.begin(None) as tx:
                 assert found_by(tx, "word999", {}) == [str(id)]
@@ -236,7 +236,7 @@ def test_no_trace_is_left_of_what_is_gone(tmp_path: Path) -> None:
                 await asyncio.sleep(0.02)
                 left = [
                     writer.execute(f"SELECT count(*) FROM {t}").fetchone()[0]
-                    for t in ("texts", "postings", "text_columns", "text_indexes")
+                    for t in ("texts", "text_terms", "postings", "text_columns", "text_indexes")
                 ]
                 if not any(left):
                     return

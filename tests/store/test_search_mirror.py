@@ -196,7 +196,7 @@ def test_data_of_the_first_format_gains_the_tables(tmp_path: Path) -> None:
 
     open_store(tmp_path, Limits(), fail).close()
     connection = sqlite3.connect(tmp_path / "data.sqlite3")
-    for table in ("text_indexes", "texts", "postings", "text_columns", "vectors"):
+    for table in ("text_indexes", "texts", "text_terms", "postings", "text_columns", "vectors"):
         connection.execute(f"DROP TABLE {table}")
     connection.execute("PRAGMA user_version=1")
     connection.commit()

@@ -213,7 +213,7 @@ class SqliteStore:
         return self._leading("documents", "table_id")
 
     def index_ids(self) -> list[int]:
-        tables = ("entries", "texts", "text_indexes", "postings", "vectors")
+        tables = ("entries", "texts", "text_terms", "text_indexes", "postings", "vectors")
         return sorted({index_id for table in tables for index_id in self._leading(table, "index_id")})
 
     def text_backlog(self) -> int:

@@ -1,7 +1,8 @@
 """Text indexes in SQLite: recent texts as they came, and postings that they are folded into.
 
     text_indexes(index_id, documents, tokens, next_id, folded)   one row an index
-    texts(index_id, text_id, internal, gone, created, length, terms)
+    texts(index_id, text_id, internal, gone, created, length)
+    text_terms(index_id, text_id, terms)                         of recent texts and of gone ones
     postings(index_id, term, first_id, entries)                  numbers of texts, a few hundred a row
     text_columns(index_id, block, entries)                       creation time and length by number
 
@@ -30,10 +31,12 @@ SCHEMA = (
     "CREATE TABLE text_indexes (index_id INTEGER PRIMARY KEY, documents INTEGER NOT NULL, "
     "tokens INTEGER NOT NULL, next_id INTEGER NOT NULL, folded INTEGER NOT NULL)",
     "CREATE TABLE texts (index_id INTEGER NOT NULL, text_id INTEGER NOT NULL, internal BLOB NOT NULL, "
-    "gone INTEGER NOT NULL, created REAL NOT NULL, length INTEGER NOT NULL, terms BLOB, "
+    "gone INTEGER NOT NULL, created REAL NOT NULL, length INTEGER NOT NULL, "
     "PRIMARY KEY (index_id, text_id)) WITHOUT ROWID",
     "CREATE UNIQUE INDEX texts_by_document ON texts (index_id, internal) WHERE gone = 0",
     "CREATE INDEX texts_gone ON texts (index_id, text_id) WHERE gone = 1",
+    "CREATE TABLE text_terms (index_id INTEGER NOT NULL, text_id INTEGER NOT NULL, terms BLOB NOT NULL, "
+    "PRIMARY KEY (index_id, text_id)) WITHOUT ROWID",
     "CREATE TABLE postings (index_id INTEGER NOT NULL, term BLOB NOT NULL, first_id INTEGER NOT NULL, "
     "entries BLOB NOT NULL, PRIMARY KEY (index_id, term, first_id)) WITHOUT ROWID",
     "CREATE TABLE text_columns (index_id INTEGER NOT NULL, block INTEGER NOT NULL, entries BLOB NOT NULL, "
@@ -57,14 +60,16 @@ _SET_STATISTICS = (
     "INSERT OR REPLACE INTO text_indexes (index_id, documents, tokens, next_id, folded) VALUES (?,?,?,?,?)"
 )
 _OF_DOCUMENT = "SELECT text_id, length FROM texts WHERE index_id=? AND internal=? AND gone=0"
-_INSERT = (
-    "INSERT INTO texts (index_id, text_id, internal, gone, created, length, terms) VALUES (?,?,?,0,?,?,?)"
-)
+_INSERT = "INSERT INTO texts (index_id, text_id, internal, gone, created, length) VALUES (?,?,?,0,?,?)"
+_INSERT_TERMS = "INSERT INTO text_terms (index_id, text_id, terms) VALUES (?,?,?)"
 _DELETE = "DELETE FROM texts WHERE index_id=? AND text_id=?"
-_MARK_GONE = "UPDATE texts SET gone=1, terms=? WHERE index_id=? AND text_id=?"
+_DELETE_TERMS = "DELETE FROM text_terms WHERE index_id=? AND text_id=?"
+_MARK_GONE = "UPDATE texts SET gone=1 WHERE index_id=? AND text_id=?"
 _RECENT = (
-    "SELECT text_id, created, length, terms FROM texts WHERE index_id=? AND text_id > "
-    "(SELECT folded FROM text_indexes WHERE index_id=?) AND gone=0 ORDER BY text_id"
+    "SELECT t.text_id, t.created, t.length, w.terms FROM texts t "
+    "LEFT JOIN text_terms w ON w.index_id=t.index_id AND w.text_id=t.text_id "
+    "WHERE t.index_id=? AND t.text_id > (SELECT folded FROM text_indexes WHERE index_id=?) AND t.gone=0 "
+    "ORDER BY t.text_id"
 )
 _GONE = "SELECT text_id FROM texts INDEXED BY texts_gone WHERE index_id=? AND gone=1 ORDER BY text_id"
 _LAST_PIECE = (
@@ -105,10 +110,12 @@ def apply(writer: sqlite3.Connection, changes: Sequence[TextChange]) -> int:
                 documents, tokens = documents - 1, tokens - length
                 if text_id > folded:
                     writer.execute(_DELETE, (index_id, text_id))
+                    writer.execute(_DELETE_TERMS, (index_id, text_id))
                     backlog -= 1
                 else:
                     assert change.old is not None, "what is there was put there by an earlier version"
-                    writer.execute(_MARK_GONE, (change.old, index_id, text_id))
+                    writer.execute(_MARK_GONE, (index_id, text_id))
+                    writer.execute(_INSERT_TERMS, (index_id, text_id, change.old))
                     backlog += 1
             if change.new is not None:
                 _insert(writer, index_id, next_id, change.internal, change.new)
@@ -148,7 +155,8 @@ def _statistics(connection: sqlite3.Connection, index_id: int) -> tuple[int, int
 def _insert(
     writer: sqlite3.Connection, index_id: int, text_id: int, internal: bytes, text: StoredText
 ) -> None:
-    writer.execute(_INSERT, (index_id, text_id, internal, text.created, text.length, text.terms))
+    writer.execute(_INSERT, (index_id, text_id, internal, text.created, text.length))
+    writer.execute(_INSERT_TERMS, (index_id, text_id, text.terms))
 
 
 # ------------------------------------------------------------------------------------------------ fold and purge
@@ -156,12 +164,8 @@ def _insert(
 
 def backlog(connection: sqlite3.Connection) -> int:
     """How many texts wait to be folded or purged."""
-    (gone,) = connection.execute("SELECT count(*) FROM texts INDEXED BY texts_gone WHERE gone=1").fetchone()
-    recent = connection.execute(
-        "SELECT (SELECT count(*) FROM texts t WHERE t.index_id = i.index_id AND t.text_id > i.folded) "
-        "FROM text_indexes i"
-    ).fetchall()
-    return int(gone) + sum(int(count) for (count,) in recent)
+    (count,) = connection.execute("SELECT count(*) FROM text_terms").fetchone()
+    return int(count)
 
 
 def fold(writer: sqlite3.Connection, limit: int) -> int:
@@ -170,11 +174,7 @@ def fold(writer: sqlite3.Connection, limit: int) -> int:
         "SELECT index_id, folded FROM text_indexes WHERE next_id - 1 > folded ORDER BY index_id"
     ).fetchall()
     for index_id, folded in found:
-        texts = writer.execute(
-            "SELECT text_id, created, length, terms FROM texts WHERE index_id=? AND text_id > ? "
-            "ORDER BY text_id LIMIT ?",
-            (index_id, folded, limit),
-        ).fetchall()
+        texts = writer.execute(f"{_RECENT} LIMIT ?", (index_id, index_id, limit)).fetchall()
         if not texts:  # All that were written since are gone again.
             writer.execute("UPDATE text_indexes SET folded = next_id - 1 WHERE index_id=?", (index_id,))
             continue
@@ -184,7 +184,7 @@ def fold(writer: sqlite3.Connection, limit: int) -> int:
             writer, index_id, {text_id: COLUMN.pack(created, length) for text_id, created, length, _ in texts}
         )
         writer.execute(
-            "UPDATE texts SET terms=NULL WHERE index_id=? AND text_id > ? AND text_id <= ?",
+            "DELETE FROM text_terms WHERE index_id=? AND text_id > ? AND text_id <= ?",
             (index_id, folded, last),
         )
         writer.execute("UPDATE text_indexes SET folded=? WHERE index_id=?", (last, index_id))
@@ -250,7 +250,9 @@ def purge(writer: sqlite3.Connection, limit: int) -> int:
         return 0
     index_id: int = first[0]
     texts = writer.execute(
-        "SELECT text_id, terms FROM texts WHERE index_id=? AND gone=1 ORDER BY text_id LIMIT ?",
+        "SELECT t.text_id, w.terms FROM texts t INDEXED BY texts_gone "
+        "JOIN text_terms w ON w.index_id=t.index_id AND w.text_id=t.text_id "
+        "WHERE t.index_id=? AND t.gone=1 ORDER BY t.text_id LIMIT ?",
         (index_id, limit),
     ).fetchall()
     by_term: dict[bytes, list[int]] = {}
@@ -260,7 +262,8 @@ def purge(writer: sqlite3.Connection, limit: int) -> int:
     for term in sorted(by_term):
         _take_postings(writer, index_id, term, by_term[term])
     _set_columns(writer, index_id, {text_id: _NO_TEXT for text_id, _ in texts})
-    writer.executemany(_DELETE, [(index_id, text_id) for text_id, _ in texts])
+    for statement in (_DELETE, _DELETE_TERMS):
+        writer.executemany(statement, [(index_id, text_id) for text_id, _ in texts])
     return len(texts)
 
 
@@ -287,7 +290,13 @@ def _take_postings(writer: sqlite3.Connection, index_id: int, term: bytes, text_
 
 def drop(writer: sqlite3.Connection, index_id: int, limit: int) -> int:
     """Delete up to `limit` rows of an index; how many went."""
-    for table, key in (("postings", "term, first_id"), ("texts", "text_id"), ("text_columns", "block")):
+    keys = {
+        "postings": "term, first_id",
+        "text_terms": "text_id",
+        "texts": "text_id",
+        "text_columns": "block",
+    }
+    for table, key in keys.items():
         gone = writer.execute(
             f"DELETE FROM {table} WHERE index_id=? AND ({key}) IN "
             f"(SELECT {key} FROM {table} WHERE index_id=? ORDER BY {key} LIMIT ?)",

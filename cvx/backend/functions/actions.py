@@ -229,9 +229,8 @@ class ActionCalls:
         if runner is None:
             kind = prepared.call.environment
             refusal = CvxError(
-                "NotAvailableYet",
-                f"{request.path.display} is an action of the runtime '{kind}', and "
-                "such actions are not available yet in this version of cvx.",
+                "RuntimeNotEnabled",
+                f"{request.path.display} is an action of the runtime '{kind}', which this backend does not run.",
             )
             run.error = self._execution.refusal(refusal)
             return None

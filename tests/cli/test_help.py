@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cvx.cli.app import COMMANDS, EXIT_CODES, root_command, with_optional_values
+from cvx.cli.app import COMMANDS, EXIT_CODES, root_command, run, with_optional_values
 from cvx.cli.commands.help import describe, typer_context
-from tests.cli.command_line import cvx
+from tests.cli.command_line import cvx, empty_project
 
 
 @lru_cache(maxsize=1)
@@ -44,6 +44,37 @@ def test_help_ends_with_two_examples_that_parse(command: dict[str, Any]) -> None
     assert shown, "examples show cvx itself"
     for line in shown:
         assert_parses(shlex.split(line, comments=True)[1:])
+
+
+TALKING = [
+    leaf for leaf in leaves(tree()) if any("--admin-key" in option["names"] for option in leaf["options"])
+]
+
+
+@pytest.mark.parametrize("command", TALKING, ids=lambda command: str(command["name"]))
+def test_examples_run_as_far_as_the_deployment(
+    command: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each example of a command that talks, in a project that has its files: all that is missing is the deployment."""
+    if command["name"] in ("cvx dev", "cvx config show", "cvx deployment show"):
+        pytest.skip("run by tests/toolchain/test_dev_loop.py and test_deployment_command.py")
+    monkeypatch.chdir(empty_project(tmp_path / "app"))
+    if command["name"] != "cvx data export":  # It refuses to write over files.
+        for name in ("messages.jsonl", "users.csv", ".env.production"):
+            Path(name).write_text("A=1\n")
+        Path("snapshot.zip").write_bytes(b"PK\x03\x04")
+    for line in command["examples"]:
+        if not line.startswith("cvx ") or line.rstrip().endswith("FILE"):
+            continue
+        words = shlex.split(line, comments=True)[1:]
+        if "--url" in words:
+            words = words[: words.index("--url")]
+        words = [word for word in words if word != "--prod"]
+        code = run([*words, "--url", "http://127.0.0.1:9", "--admin-key", "k"])
+        assert code == 6, f"{line}: {code}, {capsys.readouterr().err}"
 
 
 def assert_parses(words: list[str]) -> None:

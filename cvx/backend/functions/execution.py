@@ -127,8 +127,11 @@ class Execution:
     ) -> None:
         """Note a finished call (or attempt). `started` is of `time.perf_counter`.
 
-        `execution_id`, if it had one while it ran; `identifier`, if that is not its path (HTTP actions).
+        `execution_id`, if it had one while it ran; `identifier`, if that is not its path (HTTP actions). What command
+        lines and dashboards ask of `_system/…` would crowd out the app's own calls: only its failures are noted.
         """
+        if path.is_system and error is None:
+            return
         seconds = time.perf_counter() - started
         self.log.record(
             FinishedCall(

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import OrderedDict
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cvx.backend.config import Limits
 from cvx.backend.database.catalog import Catalog
@@ -28,6 +29,8 @@ from cvx.values import Timestamp
 if TYPE_CHECKING:
     from cvx.backend.database.vector_matrix import Matrix
 
+T = TypeVar("T")
+
 # More candidates than results: their order is not quite that of the exact scores.
 _CANDIDATES_MIN = 64
 _CANDIDATES_A_RESULT = 2
@@ -36,9 +39,9 @@ _REPLACED_MIN = 1_000
 
 @dataclass(slots=True)
 class _Loading:
-    """A matrix on its way: what was committed since it began, and who waits for it."""
+    """A matrix on its way: whether it fits, once that is known, and what was committed since it began."""
 
-    done: asyncio.Future[None]
+    fits: asyncio.Task[bool]
     missed: list[tuple[Vector, bool]] = field(default_factory=list)
 
 
@@ -59,12 +62,30 @@ class VectorSearches:
         self._limits = limits
         self._matrices: OrderedDict[int, Matrix] = OrderedDict()  # The one asked last at the end.
         self._loading: dict[int, _Loading] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._scans = asyncio.Semaphore(limits.vector_searches_parallel)
 
     @property
     def memory_bytes(self) -> int:
         """What the vectors in memory take."""
         return sum(matrix.size_bytes for matrix in self._matrices.values())
+
+    async def close(self) -> None:
+        """Wait for whoever reads the store."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _to_its_end(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """What reads a view on a thread goes on when nobody waits for it any more: the view is closed after it."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # Nobody need be waiting.
 
     # ------------------------------------------------------------------------------------------------ being told
 
@@ -97,7 +118,7 @@ class VectorSearches:
         async with self._scans:
             matrix = await self._matrix(index)
             if matrix is None:
-                return await self._search_store(index.index_id, query)
+                return await asyncio.shield(self._to_its_end(self._search_store(index.index_id, query)))
             with self._committer.snapshot() as snapshot:
                 return VectorHits(
                     await self._search_matrix(index.index_id, matrix, query, snapshot), snapshot.ts
@@ -159,27 +180,20 @@ class VectorSearches:
                 return matrix
             self._matrices.pop(index_id, None)
             loading = self._loading.get(index_id)
-            if loading is not None:
-                await asyncio.shield(loading.done)
-            elif not await self._load(index):
+            if loading is None:
+                loading = self._loading[index_id] = _Loading(self._to_its_end(self._load(index)))
+            if not await asyncio.shield(loading.fits):
                 return None
 
     async def _load(self, index: IndexInfo) -> bool:
         """Read an index into memory; False when it is too large."""
         index_id = index.index_id
-        loading = self._loading[index_id] = _Loading(asyncio.get_running_loop().create_future())
         view = self._store.view(detached=True)
         try:
             matrix = await asyncio.to_thread(self._read, view, index)
-        except BaseException as error:  # edge: whoever waits must not wait for ever; raised again.
-            loading.done.set_exception(error)
-            loading.done.exception()  # Nobody need be waiting.
-            raise
         finally:
-            del self._loading[index_id]
+            loading = self._loading.pop(index_id)
             view.close()
-        if not loading.done.done():
-            loading.done.set_result(None)
         if matrix is None:
             return False
         for vector, is_replacing in loading.missed:

@@ -9,13 +9,21 @@ export const adminKey = process.argv[3];
 const failures = [];
 let passed = 0;
 
-/** Run one named check; a failure is remembered and the others go on. */
+const CHECK_DEADLINE_MS = 70_000; // Less than a driver has in all, so that what hangs is named.
+
+/** Run one named check; a failure is remembered and the others go on. One that never ends, ends everything. */
 export async function check(name, body) {
+  const deadline = setTimeout(() => {
+    failures.push(`✗ ${name}\nit did not end within ${CHECK_DEADLINE_MS} ms`);
+    finish();
+  }, CHECK_DEADLINE_MS);
   try {
     await body();
     passed += 1;
   } catch (error) {
     failures.push(`✗ ${name}\n${error?.stack ?? inspect(error)}`);
+  } finally {
+    clearTimeout(deadline);
   }
 }
 

@@ -43,7 +43,7 @@ class Limits:
     text_fold_rows: int = (
         256  # So many recent texts wait before they are put among the postings, in steps of as many,
     )
-    text_fold_rows_max: int = 4_096  # or in larger steps while an index is built.
+    text_fold_rows_max: int = 2_048  # or in larger steps while an index is built.
     vector_results_default: int = 10
     vector_results_max: int = 256
     vector_filters_max: int = 64

@@ -22,8 +22,9 @@ class _Camel(Struct, rename="camel", frozen=True, kw_only=True):
 
 
 class ImportRequest(_Camel, frozen=True, kw_only=True):
-    """What to make of an upload. The last two are ours: `dry_run` asks for the preview only; `confirmed` says that
-    whoever imports has agreed to deletions already, so work may begin before `perform_import`."""
+    """What to make of an upload. The last three are ours: `dry_run` asks for the preview only; `confirmed` says that
+    whoever imports has agreed to deletions already, so work may begin before `perform_import`; `skip_unchanged` ends an import at once that would replace tables by
+    what an import of the same file brought, when nobody has changed it since."""
 
     format: ImportFormat
     mode: ImportMode
@@ -31,6 +32,7 @@ class ImportRequest(_Camel, frozen=True, kw_only=True):
     component_path: str | None = None
     dry_run: bool = False
     confirmed: bool = False
+    skip_unchanged: bool = False
 
 
 class StartUploadResponse(_Camel, frozen=True, kw_only=True):

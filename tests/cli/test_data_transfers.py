@@ -61,6 +61,8 @@ def test_import_says_what_changes_and_export_gives_it_back(
     assert asked.code == 2 and "--yes" in asked.err
     done = run(live, tmp_path, "import", "--table", "one", "--replace", "--yes", "--json", "rows.jsonl")
     assert done.code == 0 and done.envelope()["data"]["rows"] == 3
+    same = run(live, tmp_path, "import", "--table", "one", "--replace", "--yes", "rows.jsonl")
+    assert same.code == 0 and "Nothing to do: rows.jsonl is what is there already." in same.err
     more = run(live, tmp_path, "import", "--table", "one", "--append", "-", stdin='{"n":9}\n')
     assert more.code == 0, more.err
     exported = run(live, tmp_path, "export", "--table", "one")
@@ -164,6 +166,7 @@ def test_production_wants_its_name_typed(live: LiveBackend, client: TransferClie
     vague = on_prod("--replace", "--yes")
     assert vague.code == 2 and "--yes=delete-data" in vague.err
     assert on_prod("--replace", "--yes=delete-data").code == 0
+    rows_file(tmp_path / "rows.jsonl", 4)
     assert (
         _typed(
             [*CVX, "data", "import", "--prod", "--table", "p", "--replace", "rows.jsonl"],
@@ -173,7 +176,7 @@ def test_production_wants_its_name_typed(live: LiveBackend, client: TransferClie
         )
         == 0
     )
-    assert client.size("p") == 2
+    assert client.size("p") == 4
 
 
 def _typed(command: list[str], answer: str, cwd: Path, env: dict[str, str]) -> int:

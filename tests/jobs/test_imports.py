@@ -196,6 +196,27 @@ def test_replace_all_ends_other_tables(live: LiveBackend, client: TransferClient
         mine.close()
 
 
+def test_the_same_file_again_changes_nothing(live: LiveBackend, client: TransferClient) -> None:
+    def load(data: bytes) -> dict[str, Any]:
+        return client.load(data, "jsonLines", "same", "replace", skipUnchanged=True)
+
+    data = lines(*({"n": n} for n in range(600)))
+    assert "unchanged" not in load(data)
+    ids = [row["_id"] for row in client.rows("same")]
+    again = load(data)
+    assert again["unchanged"] is True and again["num_rows_written"] == 600
+    assert [row["_id"] for row in client.rows("same")] == ids
+    assert "unchanged" not in client.load(data, "jsonLines", "same", "replace"), "only for who asks"
+    assert load(data).get("unchanged") is None, "the newest import of it took no digest"
+    assert load(data)["unchanged"] is True
+    transact(live, lambda tx: tx.patch(tx.all("same")[5]["_id"], {"n": -5.0}))
+    assert load(data).get("unchanged") is None, "a document was changed"
+    transact(live, lambda tx: tx.delete(tx.all("same")[5]["_id"]))
+    assert load(data).get("unchanged") is None and client.size("same") == 600
+    assert load(data + b'{"n":600}\n').get("unchanged") is None and client.size("same") == 601
+    assert load(data).get("unchanged") is None and client.size("same") == 600
+
+
 def test_append_goes_on_in_pieces(live: LiveBackend, client: TransferClient) -> None:
     client.load(lines({"n": -1}), "jsonLines", "grown")
     data = lines(*({"n": n} for n in range(9_000)))

@@ -89,7 +89,8 @@ class TransferClient:
     ) -> dict[str, Any]:
         """A whole import; its last state."""
         id = self.submit(data, format, table, mode, **more)
-        if self.wait(id, "waiting_for_confirmation")["state"] == "waiting_for_confirmation":
+        first = self.wait(id, "waiting_for_confirmation", "completed")
+        if first["state"] == "waiting_for_confirmation":
             assert self.confirm(id).status_code == 200
         return self.wait(id, "completed")
 

@@ -55,6 +55,9 @@ class MemoryView(MemorySearchView):
     def count(self, table_id: int) -> int:
         return sum(t == table_id for t, _ in self._documents)
 
+    def changed_after(self, table_id: int, ts: int) -> bool:
+        return any(t == table_id and document.ts > ts for (t, _), document in self._documents.items())
+
     def close(self) -> None:
         pass
 

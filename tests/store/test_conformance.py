@@ -183,6 +183,8 @@ def test_loading_a_bulk_file_in_steps(store: Store, tmp_path: Path) -> None:
         (b"k%d" % (9 - n) + id_of(n), b'{"n":%d}' % n, n, 1) for n in (4, 3, 2)
     ]
     assert view.count(HIDDEN) == 3 and view.count(TABLE) == 2
+    assert view.changed_after(TABLE, 1) and not view.changed_after(TABLE, 2)
+    assert not view.changed_after(HIDDEN, 1)
     view.close()
     with pytest.raises(CvxError) as raised:
         store.load(bulk, range(1, 3), range(0), {"done": b"twice"})

@@ -11,6 +11,7 @@ Rule: it opens nothing but the upload and its own folder, and ends when nobody l
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import sqlite3
@@ -48,6 +49,7 @@ from cvx.protocol.schema import Schema, parse_schema
 from cvx.values import ANYTHING, DocumentId, TableNumber, Validator
 
 _REPORT_S = 0.25
+_HASH_BYTES = 1 << 20
 
 
 class _Names:
@@ -84,10 +86,23 @@ class _Reader:
                 for at, table in enumerate(self._contents.tables)
             ]
             size = sum(table.documents.file_size for table in self._contents.tables)
-            return ImportSurvey(found, size)
+            files = sum(map(len, self._contents.files.values()))
+            return ImportSurvey(found, size, files, self._digest())
         assert self._order.table is not None
         found = [FoundTable(self._order.component, self._order.table, self._first_number(0))]
-        return ImportSurvey(found, self._parts.size)
+        return ImportSurvey(found, self._parts.size, 0, self._digest())
+
+    def _digest(self) -> str | None:
+        """What tells this upload from any other."""
+        if not self._order.digest:
+            return None
+        digest = hashlib.sha256(
+            f"{self._order.format} {self._order.table} {self._order.component}\n".encode()
+        )
+        self._parts.seek(0)
+        while piece := self._parts.read(_HASH_BYTES):
+            digest.update(piece)
+        return digest.hexdigest()
 
     def _first_number(self, at: int) -> int | None:
         """The table number in the first row's id."""

@@ -47,6 +47,7 @@ class ImportOrder(msgspec.Struct, frozen=True):
     component: str
     created_ms: float
     limits: dict[str, Any] = {}
+    digest: bool = False
 
 
 class FoundTable(msgspec.Struct, frozen=True):
@@ -58,10 +59,12 @@ class FoundTable(msgspec.Struct, frozen=True):
 
 
 class ImportSurvey(msgspec.Struct, frozen=True, tag=True):
-    """What the upload holds. `bytes`: of all rows, as text."""
+    """What the upload holds. `bytes`: of all rows, as text. `files`: stored files. `digest`: of the whole, if asked for."""
 
     tables: list[FoundTable]
     bytes: int
+    files: int = 0
+    digest: str | None = None
 
 
 class ImportPlan(msgspec.Struct, frozen=True):

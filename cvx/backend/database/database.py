@@ -124,6 +124,7 @@ class Database:
     async def close(self) -> None:
         """Finish what is under way, put everything on disk, let go of the folder."""
         await self._maintenance.close()
+        await self._vectors.close()
         for snapshot in self._pinned.values():
             snapshot.release()
         self._pinned.clear()
@@ -276,6 +277,18 @@ class Database:
         for index in () if info is None else (*info.text_indexes, *info.vector_indexes):
             assert info is not None
             await fill_index(self._store, self._committer, self.limits, info, index, BackfillProgress())
+
+    async def changed_after(self, table_id: int, ts: Timestamp) -> bool:
+        """Whether some document of a table was written after `ts`; reads all of it, on a thread."""
+
+        def look() -> bool:
+            view = self._store.view(detached=True)
+            try:
+                return view.changed_after(table_id, ts)
+            finally:
+                view.close()
+
+        return await asyncio.to_thread(look)
 
     def note(self, name: str) -> bytes | None:
         """What `load` noted last under this name."""

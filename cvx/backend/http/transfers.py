@@ -109,6 +109,7 @@ def _order(asked: ImportRequest, token: str) -> ImportOrder:
         asked.component_path or "",
         asked.dry_run,
         asked.confirmed,
+        asked.skip_unchanged,
     )
 
 

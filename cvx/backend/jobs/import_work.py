@@ -46,6 +46,7 @@ from cvx.backend.jobs.import_plan import (
     plan_import,
     read_manifest,
     show_import,
+    untouched,
     write_manifest,
 )
 from cvx.backend.jobs.import_preview import PreviewLine, preview_text
@@ -54,7 +55,7 @@ from cvx.backend.model.file_records import FILES
 from cvx.backend.model.transfers import ImportOrder, ImportRow
 from cvx.backend.store import BulkFile, read_documents
 from cvx.errors import CvxError
-from cvx.values import COMMIT_TS, Clock, DocumentId, decode
+from cvx.values import COMMIT_TS, Clock, DocumentId, Timestamp, decode
 
 _USUAL = Limits()
 _YIELD_ROWS = 50
@@ -134,7 +135,7 @@ class ImportWork:
         created_ms = self._clock.now_ns() // 1_000_000
         order = ReadOrder(
             str(folder), row.order.format, row.order.table, row.order.component, float(created_ms),
-            _unusual(self._limits),
+            _unusual(self._limits), row.order.skip_unchanged,
         )  # fmt: skip
         for stale in folder.glob("*.run"):
             stale.unlink()
@@ -147,6 +148,8 @@ class ImportWork:
             process.stdin.write(msgspec.json.encode(order) + b"\n")
             survey = await self._report(process)
             assert isinstance(survey, ImportSurvey), survey
+            if await self._changes_nothing(row.order, survey):
+                raise Ended
             (manifest, plan), _ = await self._db.run(
                 SYSTEM, lambda tx: plan_import(tx, self.id, row.order, survey), write_source="import"
             )
@@ -165,6 +168,47 @@ class ImportWork:
         self._all_read = True
         self._more.set()
         await self._ask(row.order, manifest)
+
+    async def _changes_nothing(self, order: ImportOrder, survey: ImportSurvey) -> bool:
+        """Whether everything is there as this upload brought it before; then the import is complete."""
+        with self._db.snapshot() as snapshot:
+            tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
+            before = untouched(tx, order, survey)
+            if before is None:
+                return False
+            heard: list[Timestamp] = []
+            watch = self._db.subscribe(tx.reads, snapshot.ts, heard.append)
+        ts, tables = before
+        try:
+            for table_id, _ in tables:
+                if await self._db.changed_after(table_id, ts):
+                    return False
+            return await self._end_unchanged(order, survey, before, heard)
+        finally:
+            watch.close()
+
+    async def _end_unchanged(
+        self,
+        order: ImportOrder,
+        survey: ImportSurvey,
+        before: tuple[Timestamp, list[tuple[int, int]]],
+        heard: list[Timestamp],
+    ) -> bool:
+        ts, tables = before
+
+        def change(tx: Transaction) -> bool:
+            if heard or untouched(tx, order, survey) != before:
+                return False  # Something changed while the tables were looked through.
+            done = transfers.set_import_state(
+                tx, self.id, "completed", after="uploaded", timestamp=ts, unchanged=True,
+                num_rows_written=sum(rows for _, rows in tables),
+            )  # fmt: skip
+            if not done:
+                raise Ended
+            return True
+
+        unchanged, _ = await self._db.run(SYSTEM, change, write_source="import")
+        return unchanged
 
     async def _take_reports(
         self,
@@ -409,6 +453,13 @@ class ImportWork:
                 tx, self.id, "completed", after="in_progress",
                 timestamp=COMMIT_TS, num_rows_written=sum(manifest.rows),
             )  # fmt: skip
+            if manifest.digest is not None and not manifest.files:
+                brought = [
+                    transfers.Brought(target.plan.component, target.plan.name, target.hidden, rows)
+                    for target, rows in zip(manifest.targets, manifest.rows, strict=True)
+                    if target.hidden is not None
+                ]
+                transfers.set_brought(tx, self.id, manifest.digest, brought)
 
         return change
 

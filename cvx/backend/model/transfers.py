@@ -45,6 +45,17 @@ class ImportOrder:
     component: str = ROOT
     dry_run: bool = False
     confirmed: bool = False
+    skip_unchanged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A table that an import put in its place: its row in `_tables`, and its number of documents then."""
+
+    component: str
+    table: str
+    row: bytes
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,7 @@ def new_import(tx: Transaction, order: ImportOrder) -> DocumentId:
             "upload": order.upload,
             "dry_run": order.dry_run,
             "confirmed": order.confirmed,
+            "skip_unchanged": order.skip_unchanged,
             "hidden": [],
         },
         privileged=True,
@@ -122,6 +134,31 @@ def set_preview(tx: Transaction, id: DocumentId, preview: list[dict[str, Any]]) 
     tx.patch(id, {"preview": preview}, privileged=True)
 
 
+def set_brought(tx: Transaction, id: DocumentId, digest: str, brought: list[Brought]) -> None:
+    """Note what an import has brought, and the digest of its upload."""
+    tables = [
+        {"component": one.component, "table": one.table, "row": one.row, "rows": float(one.rows)}
+        for one in brought
+    ]
+    tx.patch(id, {"digest": digest, "brought": tables}, privileged=True)
+
+
+def same_import(tx: Transaction, digest: str) -> tuple[int, list[Brought]] | None:
+    """When (ns) the newest completed import of the same upload ended, and what it brought."""
+    rows = [
+        row
+        for row in tx.all(IMPORTS, "by_state", ["completed"], privileged=True)
+        if row.get("digest") == digest
+    ]
+    if not rows:
+        return None
+    newest = max(rows, key=lambda row: int(row["state"]["timestamp"]))
+    brought = [
+        Brought(one["component"], one["table"], one["row"], int(one["rows"])) for one in newest["brought"]
+    ]
+    return int(newest["state"]["timestamp"]), brought
+
+
 def require_import(tx: Transaction, text: str) -> ImportRow:
     """The import of this id. Raises CvxError "ImportNotFound"."""
     id = DocumentId.try_parse(text)
@@ -154,6 +191,7 @@ def _row_of(row: dict[str, Any]) -> ImportRow:
         row["component_path"] or ROOT,
         row["dry_run"],
         row["confirmed"],
+        row["skip_unchanged"],
     )
     state = row["state"]
     return ImportRow(

@@ -212,6 +212,10 @@ class StoreView(Protocol):
         """How many rows the index has."""
         ...
 
+    def changed_after(self, table_id: int, ts: Timestamp) -> bool:
+        """Whether some document that is there was written after `ts`; looks at every one."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -133,6 +133,10 @@ class SqliteView:
     def vector_count(self, index_id: int) -> int:
         return int(self._fetch(vector_rows.COUNT, (index_id,))[0][0])
 
+    def changed_after(self, table_id: int, ts: Timestamp) -> bool:
+        sql = "SELECT 1 FROM documents WHERE table_id=? AND ts > ? LIMIT 1"
+        return bool(self._fetch(sql, (table_id, ts)))
+
     def close(self) -> None:
         if not self._is_open:
             return

@@ -117,8 +117,11 @@ async def import_file(
         body["componentPath"] = wish.component
     if wish.dry_run:
         body["dryRun"] = True
-    elif wish.confirmed:
-        body["confirmed"] = True
+    else:
+        if wish.confirmed:
+            body["confirmed"] = True
+        if wish.mode in ("replace", "replaceAll"):
+            body["skipUnchanged"] = True
     answer = await client.post(
         "/api/import/finish_upload", {"import": body, "uploadToken": token, "partTokens": parts}
     )

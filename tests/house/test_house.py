@@ -108,7 +108,9 @@ def test_only_one_file_builds_the_sandbox_command_line() -> None:
     assert offenders == []
     for open_realm in (False, True):
         plain = deno.child_arguments(Path("deno"), Limits(), open_realm=open_realm)
-        assert not [argument for argument in plain if argument.startswith("--allow")], "queries and mutations get nothing"
+        assert not [argument for argument in plain if argument.startswith("--allow")], (
+            "queries and mutations get nothing"
+        )
         action = deno.action_arguments(Path("deno"), Limits(), open_realm=open_realm)
         assert [argument for argument in action if argument.startswith("--allow")] == ["--allow-net"]
 

@@ -70,6 +70,15 @@ await check("a component does not know who calls, nor the deployment's variables
   seen.stop();
 });
 
+await check("who is signed in is known to the app, also when a component calls it back, and to no component", async () => {
+  const ada = new ConvexHttpClient(url, { logger: false });
+  ada.setAdminAuth(adminKey, { subject: "ada", issuer: "https://test.example" });
+  assert.equal((await ada.query(loans.ask, { name: "surroundings" })).identity, null);
+  await ada.mutation(loans.noteThroughLibrary, { text: "called back" });
+  assert.ok((await live.query(loans.notes)).includes("called back (ada)"));
+  assert.equal(typeof (await ada.action(loans.order, { title: "Silas Marner" })).id, "string");
+});
+
 await check("what is not offered cannot be called", async () => {
   assert.match((await rejection(ask("secret"))).message, /Could not find public function/);
   assert.match((await rejection(ask("nothing"))).message, /Could not find public function/);
@@ -124,7 +133,7 @@ await check("an action of a component stores files where only it sees them, and 
   const target = await tell("uploadUrl");
   const posted = await fetch(target, { method: "POST", body: "more", headers: { "Content-Type": "text/plain" } });
   assert.equal(posted.status, 200);
-  assert.equal(await ask("files"), 2);
+  assert.equal(await ask("files"), 3);
   assert.equal((await (await inside("annex", "books:files")).json()).value, 0);
 });
 

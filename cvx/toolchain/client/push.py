@@ -43,7 +43,8 @@ from cvx.toolchain.client.http import DeploymentClient
 
 SERVER_VERSION = "1.48.0"
 """`udfServerVersion`: the npm `convex` whose bundles we imitate, unless the project has another."""
-SCHEMA_WAIT_MS = 10_000
+SCHEMA_WAIT_MS = 500
+"""How long one question after the indexes waits: so often people see how many are ready."""
 _HASH_CONFLICTS = frozenset(
     {
         "MissingExistingModule",

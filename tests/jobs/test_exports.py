@@ -289,7 +289,7 @@ def test_exports_come_to_an_end(live: LiveBackend, client: TransferClient) -> No
     client.export()
     assert http.get(f"/api/export/zip/{row['_id']}").json()["code"] == "ExportNotFound"
     assert http.post("/api/export/request/zip?table=nope").json()["code"] == "TableNotFound"
-    assert http.post("/api/export/request/zip?component=x").json()["code"] == "ComponentsNotSupported"
+    assert http.post("/api/export/request/zip?component=x").json()["code"] == "ComponentNotFound"
     for path in ("/api/export/request/zip", "/api/export/cancel/x", "/api/export/set_expiration/x"):
         assert http.post(path, headers={"Authorization": "Convex nonsense"}).status_code in (401, 403)
     for path in ("/api/export/zip/1", "/api/export/table?table=rows"):

@@ -25,7 +25,7 @@ class _NoTables:
         return None
 
 
-_NO_TABLES: TableNames = _NoTables()
+NO_TABLES: TableNames = _NoTables()
 
 
 def check_declared(
@@ -52,7 +52,7 @@ def check_declared(
         if name not in variables or (only is not None and name not in only):
             continue
         validator = parse_validator_text(spec["value"])
-        if not validator.accepts(variables[name], _NO_TABLES):
+        if not validator.accepts(variables[name], NO_TABLES):
             raise CvxError(
                 "InvalidEnvironmentVariable",
                 f"The value of environment variable {name} does not match its declaration {validator.source()} "

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from cvx.backend.database import Transaction
 from cvx.backend.deploy.activation import activate_schema, set_udf_config
 from cvx.backend.deploy.code import CodePackage, remove_modules, replace_modules, returned_package
-from cvx.backend.deploy.definitions import mounts_of
+from cvx.backend.deploy.component_tree import mounts_of
 from cvx.backend.deploy.errors import push_error
 from cvx.backend.deploy.plan import plan_indexes
 from cvx.backend.model import components, scheduled_jobs, schemas

@@ -37,6 +37,7 @@ from cvx.backend.deploy.analyze import (
     analyze_component,
     analyze_schema,
     check_supported,
+    module_source,
     no_udf_config,
     node_packages,
 )
@@ -49,14 +50,12 @@ from cvx.backend.deploy.code import (
     sources_of,
     store_texts,
 )
+from cvx.backend.deploy.component_tree import check_tree, mounts_of, required_variables
 from cvx.backend.deploy.declared_environment import check_declared, check_removed
 from cvx.backend.deploy.definitions import (
     check_env_declarations,
-    check_tree,
     definition_sources,
     evaluate_definitions,
-    mounts_of,
-    required_variables,
     with_exports,
 )
 from cvx.backend.deploy.errors import push_error, race
@@ -154,7 +153,8 @@ class PushService:
         )
         texts = {path: _text(schema) for path, schema in zip(modules_of, found, strict=True)}
         sources = definition_sources(request)
-        definitions = await evaluate_definitions(self._runner, sources, {}, phase.ms, phase.seed)
+        beside = {module.path: module_source(module) for module in request.app_definition.modules}
+        definitions = await evaluate_definitions(self._runner, sources, {}, phase.ms, phase.seed, beside)
         evaluated = {
             path: EvaluatedDefinition(definition=definition, functions={}, udf_config=no_udf_config(phase))
             for path, definition in definitions.items()
@@ -238,7 +238,7 @@ class PushService:
                 raise each
             analyses[item.definition_path] = each
         named = definition_sources(request)
-        definitions = await evaluate_definitions(self._runner, named, seen, phase.ms, phase.seed)
+        definitions = await evaluate_definitions(self._runner, named, seen, phase.ms, phase.seed, sources[""])
         check_env_declarations(definitions, named)
         return {
             path: replace(

@@ -23,6 +23,8 @@ from tests.jobs.transfer_client import TransferClient, lines
 
 CYCLES = max(int(os.environ.get("CVX_KILL_CYCLES", "6")) // 10, 4)
 ROWS = 12_000
+LIMITS = ("--limit", "import_run_rows=500")
+"""Many runs: what is loaded, and noted, while the file is still being read."""
 
 pytestmark = [pytest.mark.deno, pytest.mark.slow]
 
@@ -30,7 +32,7 @@ pytestmark = [pytest.mark.deno, pytest.mark.slow]
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[BackendProcess]:
     process = BackendProcess(tmp_path / "data")
-    process.start()
+    process.start(*LIMITS)
     yield process
     process.stop()
 
@@ -73,7 +75,7 @@ def test_a_replaced_table_is_old_or_new(backend: BackendProcess) -> None:
         assert backend.process is not None
         family = [backend.process.pid, *children(backend.process.pid)]
         backend.kill()
-        backend.start()
+        backend.start(*LIMITS)
         client = TransferClient(backend.url, backend.admin_key)
         found = versions(client, "t")
         assert found in ({current: ROWS}, {version: ROWS}), f"a mix after a kill in state {state}: {found}"
@@ -120,7 +122,7 @@ def test_an_append_goes_on_where_it_was(backend: BackendProcess) -> None:
         before = client.size("t")
         until(partial(grown, client, before), "rows land")
         backend.kill()
-        backend.start()
+        backend.start(*LIMITS)
         client = TransferClient(backend.url, backend.admin_key)
     assert client.wait(id, "completed")["state"] == "completed"
     rows = client.rows("t")
@@ -133,7 +135,7 @@ def test_an_export_begins_again(backend: BackendProcess) -> None:
     client.http.post("/api/export/request/zip?includeStorage=false")
     time.sleep(0.1)
     backend.kill()
-    backend.start()
+    backend.start(*LIMITS)
     client = TransferClient(backend.url, backend.admin_key)
 
     def complete() -> bool:

@@ -139,6 +139,7 @@ class ImportWork:
         )  # fmt: skip
         for stale in folder.glob("*.run"):
             stale.unlink()
+        await self._db.forget_note(note_of(row.order))  # Of an attempt that was cut off.
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", IMPORT_PROGRAM,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=8 << 20,
@@ -290,7 +291,7 @@ class ImportWork:
         """Take in bulk files as they come; at once where nobody sees it, else after the confirmation."""
         manifest = self._manifest
         assert manifest is not None
-        note = f"import:{order.upload}"
+        note = note_of(order)
         raw = self._db.note(note)
         position = Position() if raw is None else msgspec.json.decode(raw, type=Position)
         if self._all_read and not self._may_begin(order, manifest):
@@ -475,3 +476,8 @@ def _unusual(limits: Limits) -> dict[str, Any]:
         for field in fields_of(Limits)
         if field.name.startswith("import") and getattr(limits, field.name) != getattr(_USUAL, field.name)
     }
+
+
+def note_of(order: ImportOrder) -> str:
+    """Under which name the store notes how far loading is."""
+    return f"import:{order.upload}"

@@ -32,7 +32,7 @@ from cvx.backend.bulk import Uploads
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, Transaction, staging
 from cvx.backend.functions import FileStorage
-from cvx.backend.jobs.import_work import ImportWork
+from cvx.backend.jobs.import_work import ImportWork, note_of
 from cvx.backend.model import transfers
 from cvx.backend.model.transfers import ImportOrder, ImportRow
 from cvx.errors import CvxError
@@ -235,7 +235,7 @@ class ImportService:
     async def _forget(self, row: ImportRow) -> None:
         """Remove what an import that has ended leaves outside of the tables."""
         await asyncio.to_thread(self.uploads.discard, row.order.upload)
-        await self._db.forget_note(f"import:{row.order.upload}")
+        await self._db.forget_note(note_of(row.order))
 
     async def _row(self, id: DocumentId) -> ImportRow | None:
         with self._db.snapshot() as snapshot:

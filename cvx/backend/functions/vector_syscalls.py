@@ -35,7 +35,8 @@ async def vector_search(db: Database, component: str, raw: bytes) -> bytes:
     table, dot, index = query.indexName.partition(".")
     if not dot:
         raise CvxError(
-            "InvalidArgument", "Invalid argument `indexName` for `ctx.vectorSearch`: it must be 'table.index'."
+            "InvalidArgument",
+            "Invalid argument `indexName` for `ctx.vectorSearch`: it must be 'table.index'.",
         )
     hits = await db.vector_search(
         table, index, query.vector, query.limit, query.expressions, component=component

@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-faults check fix bench browser test-offline
+.PHONY: help install demo test test-fast test-faults check fix bench browser test-offline test-long
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -25,11 +25,14 @@ demo: $(STAMP) ## A live app: scaffold chat-vite, start backend and page, print 
 browser: ## Chromium for the browser tests (Debian, as root); otherwise they say that they are skipped
 	sh scripts/install-chromium.sh
 
-test: $(STAMP) browser ## Everything
-	$(PYTEST) -n 2 --dist loadgroup
+test: $(STAMP) browser ## Every test but the long ones
+	$(PYTEST) -n 2 --dist loadgroup -m 'not long'
+
+test-long: $(STAMP) ## Those that take minutes: 1 GiB of upload, two dozen npm packages, many kills
+	$(PYTEST) --timeout 3600 -m long
 
 test-fast: $(STAMP) ## Without Deno, Node, browser and slow tests
-	$(PYTEST) -n 2 -m 'not deno and not node and not browser and not slow'
+	$(PYTEST) -n 2 -m 'not deno and not node and not browser and not slow and not long'
 
 test-faults: $(STAMP) ## kill -9 and other faults, at full length
 	CVX_KILL_CYCLES=2000 CVX_SIMULATION_SEEDS=200 $(PYTEST) --timeout 7200 tests/faults tests/database tests/store

@@ -218,7 +218,7 @@ def resident_bytes(backend: BackendProcess) -> int:
     raise AssertionError("no VmHWM")
 
 
-@pytest.mark.parametrize("size", [96 << 20, pytest.param(1 << 30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [96 << 20, pytest.param(1 << 30, marks=pytest.mark.long)])
 def test_memory_does_not_grow_with_a_file(tmp_path: Path, size: int) -> None:
     backend = BackendProcess(tmp_path / "data")
     backend.start()

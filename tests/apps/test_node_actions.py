@@ -101,7 +101,7 @@ def test_external_packages_are_installed_once(tmp_path: Path) -> None:
         backend.stop()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("external", [False, True], ids=["bundled", "external"])
 def test_packages_that_people_use(external: bool, tmp_path: Path) -> None:
     app = HERE / "node_packages"
@@ -131,7 +131,7 @@ export const width = action({ args: {}, handler: async () => {
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_native_code_where_it_is_allowed(tmp_path: Path) -> None:
     folder = tmp_path / "app"
     (folder / "convex").mkdir(parents=True)

@@ -23,7 +23,7 @@ import pytest
 
 from tests.backend_process import BackendProcess, pushed_app
 
-CYCLES = int(os.environ.get("CVX_KILL_CYCLES", "200"))
+CYCLES = int(os.environ.get("CVX_KILL_CYCLES", "100"))
 WORKERS = 4
 
 

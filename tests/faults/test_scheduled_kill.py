@@ -32,7 +32,7 @@ def test_jobs_run_exactly_once_through_a_few_kills(tmp_path: Path) -> None:
 
 
 @pytest.mark.deno
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_jobs_run_exactly_once_through_many_kills(tmp_path: Path) -> None:
     kill_and_count(tmp_path, LONG_CYCLES)

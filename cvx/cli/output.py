@@ -274,6 +274,7 @@ class TerminalReporter:
         output = self._output
         if isinstance(event, Started):
             self._titles[event.task] = event.title
+            self._shown_at = 0.0  # The first step of each task shows, however soon it comes.
             output.status(event.title)
         elif isinstance(event, Step):
             self._step(event)

@@ -207,7 +207,7 @@ def _typed(command: list[str], answer: str, cwd: Path, env: dict[str, str]) -> i
 
 
 def test_progress_is_plain_lines_off_a_terminal(live: LiveBackend, tmp_path: Path) -> None:
-    rows_file(tmp_path / "rows.jsonl", 60_000)
+    rows_file(tmp_path / "rows.jsonl", 150_000)
     done = run(live, tmp_path, "import", "--table", "progress", "rows.jsonl")
     assert done.code == 0 and "\r" not in done.err and "\x1b" not in done.err
     steps = [line for line in done.err.splitlines() if "rows/s" in line]

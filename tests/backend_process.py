@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from tests.node_env import npm_project
+from tests.processes import children_of
 
 
 def free_port() -> int:
@@ -106,10 +107,7 @@ class BackendProcess:
 
     def children(self) -> list[int]:
         assert self.process is not None
-        found: list[int] = []
-        for listing in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
-            found += [int(pid) for pid in listing.read_text().split()]
-        return found
+        return sorted(children_of(self.process.pid))
 
     def call(self, kind: str, path: str, args: dict[str, Any]) -> Any:
         answer = httpx.post(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import descendants, still_alive
 from tests.apps.driving import HERE, running
 from tests.backend_process import BackendProcess
 from tests.cli.command_line import cvx
@@ -44,7 +45,8 @@ def test_everything_together(tmp_path: Path) -> None:
                     if line == "redeploy\n":
                         redeploy(backend, folder)
                     elif line == "restart\n":
-                        before = processes(backend)
+                        assert backend.process is not None
+                        before = descendants(backend.process.pid)
                         backend.kill()
                         backend.start()
                     else:
@@ -56,12 +58,12 @@ def test_everything_together(tmp_path: Path) -> None:
         print("".join(said))
         assert driver.returncode == 0, "".join(said)
         assert len(before) > 3
-        assert gone(before), "processes of the backend that was killed"
+        assert still_alive(before) == set(), "processes of the backend that was killed"
         assert backend.process is not None
         assert memory_mib(backend.process.pid) < 250
-        last = processes(backend)
+        last = descendants(backend.process.pid)
         backend.stop()
-        assert gone(last), "processes of the backend that was stopped"
+        assert still_alive(last) == set(), "processes of the backend that was stopped"
 
 
 def redeploy(backend: BackendProcess, folder: Path) -> None:
@@ -78,27 +80,6 @@ def redeploy(backend: BackendProcess, folder: Path) -> None:
         cwd=folder,
     )
     assert pushed.code == 0, pushed.err
-
-
-def processes(backend: BackendProcess) -> set[int]:
-    """The backend's children and theirs."""
-    found: set[int] = set()
-    ahead = backend.children()
-    while ahead:
-        pid = ahead.pop()
-        found.add(pid)
-        for listing in Path(f"/proc/{pid}/task").glob("*/children"):
-            ahead += [int(each) for each in listing.read_text().split()]
-    return found
-
-
-def gone(pids: set[int]) -> bool:
-    deadline = time.monotonic() + 5
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def memory_mib(pid: int) -> float:

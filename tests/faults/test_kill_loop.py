@@ -22,6 +22,7 @@ import httpx
 import pytest
 
 from tests.backend_process import BackendProcess, pushed_app
+from tests.processes import still_alive
 
 CYCLES = int(os.environ.get("CVX_KILL_CYCLES", "100"))
 WORKERS = 4
@@ -102,10 +103,7 @@ def test_children_end_with_their_killed_parent(tmp_path: Path) -> None:
     pids = backend.children()
     assert pids, "no Deno child is running"
     backend.kill()
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in pids):
-        time.sleep(0.02)
-    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+    assert still_alive(pids) == set()
 
 
 @pytest.mark.deno
@@ -149,5 +147,4 @@ def test_sigterm_stops_within_a_second_and_leaves_no_child(tmp_path: Path) -> No
     backend.process.send_signal(signal.SIGTERM)
     assert backend.process.wait(10) == 0
     assert time.monotonic() - started < 3  # One second alone; the suite shares two cores.
-    time.sleep(0.2)
-    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+    assert still_alive(pids, 2) == set()

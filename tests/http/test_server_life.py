@@ -17,15 +17,9 @@ from websockets.sync.client import connect
 from cvx.errors import CvxError
 from tests.backend_process import BackendProcess
 from tests.live_backend import LiveBackend
+from tests.processes import still_alive
 
 pytestmark = pytest.mark.deno
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -61,7 +55,7 @@ def test_a_signal_stops_it_within_a_second(tmp_path: Path, number: int) -> None:
     assert "Traceback" not in process.stderr.read()
     backend.stop()
     assert took < 1.0 + 0.2 * os.getloadavg()[0], "SIGTERM must end it within a second"
-    assert [pid for pid in children if _is_alive(pid)] == []
+    assert still_alive(children, 2) == set()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # What is closed lingers.
         probe.bind(("127.0.0.1", backend.port))

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from cvx.backend.config import Limits
 from cvx.backend.runner import CodeBundle, FunctionOutcome, IsolatePool, Syscall, SyscallResult
 from cvx.backend.runner.deno import child_arguments, find_deno, resident_bytes
 from cvx.errors import CvxError
+from tests.processes import still_alive
 from tests.runner.host import Host, Runner, bundle_of, processes_of
 from tests.runner.test_isolation import value_of
 
@@ -203,20 +203,10 @@ def test_children_end_when_their_parent_is_killed() -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and any(_is_running(pid) for pid in pids):
-        time.sleep(0.1)
-    left = [pid for pid in pids if _is_running(pid)]
+    left = still_alive(pids, 20)
     for pid in left:
         os.kill(pid, signal.SIGKILL)
-    assert left == []
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    assert left == set()
 
 
 def test_children_are_replaced_when_worn(with_pool: WithPool) -> None:
@@ -225,7 +215,7 @@ def test_children_are_replaced_when_worn(with_pool: WithPool) -> None:
         outcomes = await asyncio.gather(*(runner.query("faults:fine") for _ in range(300)))
         assert [value_of(outcome) for outcome in outcomes] == ["fine"] * 300
         assert value_of(await runner.query("faults:fine")) == "fine"
-        assert not set(before) & set(processes_of())
+        assert await asyncio.to_thread(still_alive, before) == set()
 
     with_pool(body, runner_calls_per_child_life=100, runner_calls_per_child_max=8)
 

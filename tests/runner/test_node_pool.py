@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -17,6 +16,7 @@ import pytest
 from cvx.backend.config import Limits
 from cvx.backend.runner import AnalyzeRequest, CodeBundle, ModuleSource, NodePool, SyscallFailure
 from cvx.errors import CvxError
+from tests.processes import alive, still_alive
 from tests.runner.action_host import Acting, ActingHost
 from tests.runner.host import IMPORT_MS, SEED
 
@@ -89,14 +89,6 @@ def run(tmp_path: Path, body: Callable[[Nodes], Awaitable[None]], **limits: Any)
         assert list((tmp_path / "node" / "tmp").glob("*")) == []
 
     asyncio.run(main())
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_a_warm_process_is_used_again(tmp_path: Path) -> None:
@@ -188,11 +180,7 @@ def test_an_action_that_is_given_up_takes_its_process_along(tmp_path: Path) -> N
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        for _ in range(100):
-            if not alive(pid):
-                break
-            await asyncio.sleep(0.02)
-        assert not alive(pid)
+        assert await asyncio.to_thread(still_alive, [pid]) == set()
 
     run(tmp_path, body)
 
@@ -208,10 +196,8 @@ def test_what_actions_leave_behind(tmp_path: Path) -> None:
         outcome = await n.outcome("m:useKept")
         assert outcome.error is not None and "belongs to an action that has ended" in outcome.error.message
         pid = await n.value("m:leave")
-        begin = time.monotonic()
-        while alive(pid) and time.monotonic() - begin < 8:
-            await asyncio.sleep(0.05)
-        assert not alive(pid), "an idle process that computes without end is ended"
+        left = await asyncio.to_thread(still_alive, [pid], 20)
+        assert left == set(), "an idle process that computes without end is ended"
         assert (await n.value("m:pid"))[1] == 1
 
     run(tmp_path, body)

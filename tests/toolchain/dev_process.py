@@ -186,20 +186,3 @@ def run_cvx(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=DEADLINE_S,
         check=False,
     )
-
-
-def alive(pid: int) -> bool:
-    """Is there such a process (a zombie is not)?"""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def descendants(pid: int) -> set[int]:
-    """Every process below this one."""
-    found: set[int] = set()
-    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in listing.read_text().split():
-            found |= {int(child)} | descendants(int(child))
-    return found

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import alive, descendants, still_alive
 from tests.toolchain.dev_process import (
     Dev,
-    alive,
-    descendants,
     notes_project,
     run_cvx,
     write_notes,
@@ -216,10 +215,7 @@ def test_interrupt_leaves_nothing_behind(project: Path) -> None:
         code, seconds = dev.stop()
         assert code == 130
         assert seconds < 1
-        deadline = time.monotonic() + 2
-        while any(alive(pid) for pid in family) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert [pid for pid in family if alive(pid)] == []
+        assert still_alive(family) == set()
         with socket.create_server(("127.0.0.1", state["cloudPort"])):
             pass  # The port is free again.
 
@@ -230,8 +226,7 @@ def test_interrupt_while_starting(project: Path) -> None:
         family = descendants(dev.process.pid)
         code, seconds = dev.stop()
         assert code == 130 and seconds < 1.5
-        time.sleep(0.5)
-        assert [pid for pid in family if alive(pid)] == []
+        assert still_alive(family) == set()
 
 
 def test_two_interrupts_leave_nothing_behind_either(project: Path) -> None:
@@ -241,8 +236,7 @@ def test_two_interrupts_leave_nothing_behind_either(project: Path) -> None:
         os.kill(dev.process.pid, signal.SIGINT)
         time.sleep(0.05)
         assert dev.stop()[0] == 130
-        time.sleep(0.3)
-        assert [pid for pid in family if alive(pid)] == []
+        assert still_alive(family) == set()
 
 
 def test_terminated_is_interrupted(project: Path) -> None:
@@ -268,10 +262,7 @@ def test_second_dev_refuses_by_name_and_a_stale_lock_heals(project: Path) -> Non
         third.ready()
         assert third.call("notes:version") == "adopted"
         third.stop()
-    deadline = time.monotonic() + 2
-    while alive(backend) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not alive(backend)
+    assert still_alive([backend]) == set()
 
 
 def test_port_taken_says_by_what_and_takes_the_next(project: Path) -> None:

@@ -267,13 +267,16 @@ class TerminalReporter:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._titles: dict[str, str] = {}
+        self._began_at: dict[str, float] = {}
         self._shown_at = 0.0
 
     def report(self, event: Event) -> None:
-        """One event, one line at most; steps are throttled to ten a second on a terminal, one otherwise."""
+        """One event, one line at most; steps are throttled to ten a second on a terminal, else to one, and to
+        ever fewer the longer it takes: a log wants to know, not to be filled."""
         output = self._output
         if isinstance(event, Started):
             self._titles[event.task] = event.title
+            self._began_at[event.task] = time.monotonic()
             self._shown_at = 0.0  # The first step of each task shows, however soon it comes.
             output.status(event.title)
         elif isinstance(event, Step):
@@ -300,7 +303,8 @@ class TerminalReporter:
 
     def _step(self, event: Step) -> None:
         now = time.monotonic()
-        if now - self._shown_at < (0.1 if self._output.live else 1.0):
+        pause = 0.1 if self._output.live else max(1.0, (now - self._began_at.get(event.task, now)) / 20)
+        if now - self._shown_at < pause:
             return
         self._shown_at = now
         count = (

@@ -350,10 +350,24 @@ class WaitForSchemaRequest(_Camel, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
-class ComponentSchemaStatus(_Camel, frozen=True, kw_only=True):
+class IndexProgress(_Camel, frozen=True, kw_only=True):
+    """An index that is being built: documents looked at, of those in its table."""
+
+    table: str
+    index: str
+    documents_done: int
+    documents_total: int
+
+
+class ComponentSchemaStatus(_Camel, frozen=True, kw_only=True, omit_defaults=True):
+    """`building` and the documents of the check are cvx's own: how far what is not complete is, in documents."""
+
     schema_validation_complete: bool
     indexes_complete: int
     indexes_total: int
+    building: list[IndexProgress] = []
+    documents_checked: int = 0
+    documents_to_check: int = 0
 
 
 class SchemaInProgress(_Camel, frozen=True, kw_only=True, tag_field="type", tag="inProgress"):

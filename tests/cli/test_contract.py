@@ -309,7 +309,8 @@ def test_imports_exports_and_indexes_show_how_far_they_are(prod: Production) -> 
     try:
         with Terminal(["deploy", "--typecheck", "disable", *prod.target], prod.app) as screen:
             assert screen.ended() == 0, screen.text
-        assert re.search(r"\d+/\d+ indexes ready", screen.text), screen.text
+        shown = r"Pushing functions [\d,]+/[\d,]+ documents(, [\d,]+ documents/s(, [\w ]+ left)?)? \(\d+/\d+ indexes ready"
+        assert re.search(shown, screen.text), screen.text
     finally:
         schema.write_text(original)
 

@@ -283,7 +283,12 @@ def test_an_index_is_built_while_writes_go_on(tmp_path: Path) -> None:
             seen.append(status)
             if status["type"] != "inProgress":
                 break
-            assert status["components"][""]["indexesTotal"] == 1
+            shown = status["components"][""]
+            assert shown["indexesTotal"] == 1
+            for index in shown.get("building", ()):
+                assert (index["table"], index["index"]) == ("rows", "by_n")
+                assert 0 <= index["documentsDone"] <= index["documentsTotal"] or not index["documentsTotal"]
+            assert bool(shown.get("building")) == (shown["indexesComplete"] == 0)
         assert status == {"type": "complete"}
         await client.finish(started)
         writing = False

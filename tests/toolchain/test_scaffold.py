@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
 
 from cvx.errors import CvxError
-from cvx.toolchain.progress import Event, Finished, SilentReporter, Started
+from cvx.toolchain.progress import Event, Finished, SilentReporter, Started, Step
 from cvx.toolchain.project import (
+    Project,
     add_to_app,
     copy_template,
     find_template,
@@ -21,6 +24,7 @@ from cvx.toolchain.project import (
     project_name,
 )
 from cvx.toolchain.project.scaffold import CONVEX_VERSION
+from tests.processes import alive
 
 
 @pytest.fixture
@@ -226,6 +230,39 @@ def test_deno_installs_a_flat_tree_without_a_lock_file(tmp_path: Path) -> None:
     assert not (tmp_path / "node_modules/convex").is_symlink()
     assert sorted(p.name for p in tmp_path.iterdir()) == [".git", "node_modules", "package.json"]
     assert isinstance(recorder.events[0], Started) and isinstance(recorder.events[-1], Finished)
+    steps = [event for event in recorder.events if isinstance(event, Step)]
+    in_place = [step.done for step in steps if "in place" in step.detail]
+    assert in_place == list(range(1, len(in_place) + 1)) and len(in_place) >= 5, "convex and what it needs"
+
+
+def _pretended_npm(tmp_path: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> Project:
+    (tmp_path / "bin").mkdir()
+    npm = tmp_path / "bin" / "npm"
+    npm.write_text(f"#!/bin/sh\n{script}\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{npm.parent}:{os.environ['PATH']}")
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "package.json").write_text("{}")
+    (app / "package-lock.json").touch()
+    return load_project(app)
+
+
+def test_a_manager_that_does_not_count_shows_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, recorder = _pretended_npm(tmp_path, "sleep 1.5", monkeypatch), Recorder()
+    assert install_packages(project, recorder).name == "npm"
+    steps = [event for event in recorder.events if isinstance(event, Step)]
+    assert steps and all(step.done is None and re.fullmatch(r"\(\d+ s\)", step.detail) for step in steps)
+
+
+def test_a_manager_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = _pretended_npm(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 600", monkeypatch)
+    with pytest.raises(CvxError, match="no end after 2 s"):
+        install_packages(project, SilentReporter(), deadline_s=2)
+    pid = tmp_path / "pid"
+    assert not pid.exists() or not alive(int(pid.read_text()))
 
 
 @pytest.mark.deno

@@ -49,24 +49,28 @@ async def fill_index(
     progress: BackfillProgress,
 ) -> bool:
     """Put every document of the table into the index; whether it was finished (not, when the index goes away)."""
-    resume = f"backfill:{index.index_id}"
+    resume, looked_at = f"backfill:{index.index_id}", f"backfill-done:{index.index_id}"
     cursor = store.get_global(resume) or b""
+    before = int.from_bytes(store.get_global(looked_at) or b"", "big")
     while True:
         run = await asyncio.to_thread(_read_run, store, limits, table, index, cursor)
-        progress.total = max(run.total, progress.done)
+        progress.done, progress.total = before, max(run.total, before + run.documents)
+        after = before + run.documents
         batches = run.batches(limits.backfill_batch_rows)
         for batch in batches:
-            notes = {resume: run.cursor} if batch is batches[-1] else {}
+            notes = {}
+            if batch is batches[-1]:
+                notes = {resume: run.cursor, looked_at: after.to_bytes(8, "big")}
             if committer.catalog.owner_of(index.index_id) is None:
                 return False
             put = partial(_put, store, committer, table.table_id, run.ts, batch, notes)
             if not await committer.between_commits(put):
                 break
-            progress.done += len(batch)
+            progress.done = min(progress.done + len(batch), after)
             if index.is_text:
                 await _fold(store, committer, limits, limits.text_fold_rows_max)
         else:
-            cursor = run.cursor
+            cursor, before, progress.done = run.cursor, after, after
             if run.is_last:
                 if index.is_text:
                     await _fold(store, committer, limits, limits.text_fold_rows)
@@ -115,7 +119,10 @@ class _Run:
     changes: list[_Change]
     cursor: bytes
     is_last: bool
+    documents: int
+    """Looked at in this run."""
     total: int
+    """In the table."""
 
     def batches(self, size: int) -> list[list[_Change]]:
         """At least one, so that the cursor is noted."""
@@ -124,6 +131,7 @@ class _Run:
 
 def _read_run(store: Store, limits: Limits, table: TableInfo, index: IndexInfo, cursor: bytes) -> _Run:
     changes: list[_Change] = []
+    documents = 0
     view = store.view(detached=True)
     try:
         for _ in range(_RUN_BATCHES):
@@ -134,6 +142,7 @@ def _read_run(store: Store, limits: Limits, table: TableInfo, index: IndexInfo, 
                 document = decode(row.document)
                 assert isinstance(document, dict)
                 changes += _changes(table, index, document, row.internal)
+            documents += len(rows)
             if rows:
                 cursor = rows[-1].internal + b"\x00"
             if len(rows) < limits.backfill_batch_rows:
@@ -141,7 +150,7 @@ def _read_run(store: Store, limits: Limits, table: TableInfo, index: IndexInfo, 
         if index.is_database:
             changes.sort(key=_key)
         is_last = len(rows) < limits.backfill_batch_rows
-        return _Run(view.ts, changes, cursor, is_last, view.count(table.table_id))
+        return _Run(view.ts, changes, cursor, is_last, documents, view.count(table.table_id))
     finally:
         view.close()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from cvx.backend.database import Transaction
+from cvx.backend.database import Database, Transaction
 from cvx.backend.deploy.code import CodePackage
 from cvx.backend.deploy.errors import push_error, race
 from cvx.backend.deploy.plan import plan_indexes
@@ -24,6 +24,7 @@ from cvx.protocol.push import (
     ComponentPath,
     ComponentSchemaStatus,
     EvaluatedDefinition,
+    IndexProgress,
     SchemaComplete,
     SchemaDiff,
     SchemaFailed,
@@ -33,20 +34,22 @@ from cvx.protocol.push import (
     UdfConfigDiff,
 )
 from cvx.protocol.schema import Schema
-from cvx.values import from_json
+from cvx.values import DocumentId, from_json
 
 
 def schema_text(schema: Schema) -> str:
     return msgspec.json.encode(schema.to_json(), order="sorted").decode()
 
 
-def schema_status(tx: Transaction, schema_ids: Mapping[ComponentPath, str | None]) -> SchemaStatus:
+def schema_status(
+    db: Database, tx: Transaction, schema_ids: Mapping[ComponentPath, str | None]
+) -> SchemaStatus:
     """How far the pending schemas of a push are."""
     progress: dict[ComponentPath, ComponentSchemaStatus] = {}
     for component, schema_id in schema_ids.items():
         if schema_id is None:
             continue
-        found = _component_status(tx, schema_id, component)
+        found = _component_status(db, tx, schema_id, component)
         if not isinstance(found, ComponentSchemaStatus):
             return found
         progress[component] = found
@@ -59,7 +62,7 @@ def schema_status(tx: Transaction, schema_ids: Mapping[ComponentPath, str | None
 
 
 def _component_status(
-    tx: Transaction, schema_id: str, component: ComponentPath
+    db: Database, tx: Transaction, schema_id: str, component: ComponentPath
 ) -> ComponentSchemaStatus | SchemaFailed | SchemaRaceDetected:
     info = schemas.by_id(tx, schema_id)
     if info is None or info.state == "overwritten":
@@ -72,10 +75,24 @@ def _component_status(
     # An index that turns from staged to live must be built by then, like a new one.
     staged = [item for item in deployed if item.index.staged and (item.table, item.index.name) in wanted]
     relevant = live + staged
+    checked = db.schema_progress(DocumentId.parse(schema_id))
     return ComponentSchemaStatus(
         schema_validation_complete=info.state in ("validated", "active"),
         indexes_complete=sum(1 for item in relevant if item.state != "backfilling"),
         indexes_total=len(relevant),
+        building=[_progress(db, item) for item in relevant if item.state == "backfilling"],
+        documents_checked=checked.done if checked else 0,
+        documents_to_check=checked.total if checked else 0,
+    )
+
+
+def _progress(db: Database, item: schemas.DeployedIndex) -> IndexProgress:
+    found = db.index_progress(DocumentId.parse(item.id))
+    return IndexProgress(
+        table=item.table,
+        index=item.index.name,
+        documents_done=found.done if found else 0,
+        documents_total=found.total if found else 0,
     )
 
 

@@ -300,7 +300,7 @@ class PushService:
             changed = asyncio.Event()
             with self._db.snapshot() as snapshot:
                 tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
-                status = schema_status(tx, change.schema_ids)
+                status = schema_status(self._db, tx, change.schema_ids)
                 if not isinstance(status, SchemaInProgress) or loop.time() >= deadline:
                     await self._db.durable(snapshot.ts)
                     return status

@@ -26,7 +26,7 @@ from cvx.toolchain.client.http import DeploymentClient
 from cvx.toolchain.client.live import LiveClient, QueryResult
 from cvx.toolchain.client.schedules import component_id
 from cvx.toolchain.client.tasks import in_own_thread
-from cvx.toolchain.progress import Finished, Reporter, Started, Step
+from cvx.toolchain.progress import Finished, Reporter, Started, Step, duration_text
 from cvx.values import decode
 
 PART_BYTES = 5 << 20
@@ -169,7 +169,9 @@ async def _upload(client: DeploymentClient, source: Source, reporter: Reporter) 
         parts.append(msgspec.json.decode(await client.post(route, piece)))
         rate = sent / max(time.monotonic() - began, 1e-3)
         left = (
-            f", {_duration((source.size - sent) / rate)} left" if source.size and sent < source.size else ""
+            f", {duration_text((source.size - sent) / rate)} left"
+            if source.size and sent < source.size
+            else ""
         )
         total = f" of {_size(source.size)}" if source.size else ""
         reporter.report(Step("upload", detail=f"{_size(sent)}{total} ({_size(int(rate))}/s{left})"))
@@ -277,7 +279,7 @@ class _Progress:
         seconds = max(time.monotonic() - self._began, 1e-3)
         rate = max(rows - self._first, 0.0) / seconds
         speed = (done - (self._first if unit == "rows" else 0.0)) / seconds
-        left = f", {_duration((total - done) / speed)} left" if speed > 0 and done < total else ""
+        left = f", {duration_text((total - done) / speed)} left" if speed > 0 and done < total else ""
         detail = f"rows ({rate:,.0f} rows/s{left})" if rate else "rows"
         self._reporter.report(Step(self._task, shown, of, detail))
 
@@ -397,7 +399,7 @@ async def _exported(client: DeploymentClient, reporter: Reporter, export_id: str
             done, total = row.get("rows_done"), row.get("rows_total")
             if done and total:
                 rate = done / max(time.monotonic() - began, 1e-3)
-                detail = f"rows ({rate:,.0f} rows/s, {_duration((total - done) / rate)} left)"
+                detail = f"rows ({rate:,.0f} rows/s, {duration_text((total - done) / rate)} left)"
                 reporter.report(Step("export", int(done), int(total), detail))
     raise CvxError("ConnectionLost", "The deployment stopped answering.", kind="unavailable")
 
@@ -484,11 +486,3 @@ def _size(count: int | None) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     raise AssertionError
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"

@@ -33,7 +33,8 @@ from cvx.toolchain.build import (
 )
 from cvx.toolchain.client import Analysis, DroppedIndex, HashedModule, PushedCode, Pusher, PushOutcome
 from cvx.toolchain.client.push import SERVER_VERSION
-from cvx.toolchain.progress import Notice, Reporter, Step, task
+from cvx.toolchain.dev.build_progress import BuildProgress
+from cvx.toolchain.progress import Notice, Reporter, task
 from cvx.toolchain.project import Project, find_package, load_project, package_version
 
 
@@ -122,6 +123,10 @@ class Pipeline:
         if before_start is not None:
             before_start(await pusher.dropped_indexes(code))
         generating: list[asyncio.Task[tuple[str, ...]]] = []
+        progress = BuildProgress("push")
+
+        def show(status: SchemaInProgress) -> None:
+            self._reporter.report(progress.step(status))
 
         async def understood(analysis: Analysis) -> None:
             self._analysis = analysis
@@ -137,7 +142,7 @@ class Pipeline:
                     dry_run=dry_run,
                     message=message,
                     on_analysis=understood,
-                    on_progress=self._show_schema,
+                    on_progress=show,
                 )
         finally:
             written = tuple([name for names in await asyncio.gather(*generating) for name in names])
@@ -149,13 +154,6 @@ class Pipeline:
         if not self._codegen:
             return ()
         return (await asyncio.to_thread(generate, build.graph, analysis)).written
-
-    def _show_schema(self, status: SchemaInProgress) -> None:
-        done = sum(c.indexes_complete for c in status.components.values())
-        total = sum(c.indexes_total for c in status.components.values())
-        self._reporter.report(
-            Step("push", done, total, "indexes ready; checking documents against the schema")
-        )
 
 
 def pushed_code(bundle: Bundle) -> PushedCode:

@@ -43,12 +43,12 @@ from cvx.toolchain.project.node_tools import (
     find_esbuild,
     find_package,
     find_typescript,
-    install_packages,
     package_manager,
     package_version,
     packages_in_place,
     tool_environment,
 )
+from cvx.toolchain.project.npm_install import install_packages
 from cvx.toolchain.project.project import (
     GENERATED_DIR,
     PackageJson,

@@ -4,8 +4,8 @@ Deno comes with cvx as a Python wheel. esbuild is the project's own copy (npm `c
 is the TypeScript compiler; the native one (TypeScript 7, `@typescript/native`, the `tsgo` preview) is started
 directly, the JavaScript one under Deno.
 
-`install_packages` prefers the package manager whose lock file the project has; otherwise `deno install`,
-asked for the flat `node_modules` that npm makes, without a lock file and without lifecycle scripts.
+Packages are installed (npm_install.py) by the package manager whose lock file the project has; otherwise by `deno
+install`, asked for the flat `node_modules` that npm makes, without a lock file and without lifecycle scripts.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,10 +22,8 @@ from typing import Any, Literal
 import msgspec
 
 from cvx.errors import CvxError
-from cvx.toolchain.progress import Finished, Reporter, Started
 from cvx.toolchain.project.project import Project
 
-INSTALL_DEADLINE_S = 600.0
 _DENO_QUIET = {"DENO_NO_UPDATE_CHECK": "1", "DENO_NO_PROMPT": "1", "NO_COLOR": "1"}
 
 
@@ -206,7 +202,7 @@ def package_manager(project: Project, environ: Mapping[str, str] = os.environ) -
     # Flat, as npm lays it out: packages that import what they do not declare work, and a later
     # `npm install` finds a tree it understands.
     layout = ("--node-modules-dir=manual", "--node-modules-linker", "hoisted")
-    command = (str(deno_binary()), "install", *lock_flags, *layout, "--quiet")
+    command = (str(deno_binary()), "install", *lock_flags, *layout)
     return PackageManager("deno", command)
 
 
@@ -217,43 +213,3 @@ def packages_in_place(project: Project) -> bool:
         return True
     names = (*manifest.dependencies, *manifest.dev_dependencies)
     return all(find_package(project, name) is not None for name in names)
-
-
-def install_packages(
-    project: Project,
-    reporter: Reporter,
-    *,
-    arguments: Sequence[str] = (),
-    deadline_s: float = INSTALL_DEADLINE_S,
-) -> PackageManager:
-    """Fill `node_modules` from `package.json`. Raises `InstallFailed` with the manager's own last words."""
-    manager = package_manager(project)
-    begin = time.monotonic()
-    reporter.report(Started("install", f"Installing npm packages with {manager.name}"))
-    try:
-        done = subprocess.run(
-            (*manager.command, *arguments),
-            cwd=project.root,
-            env=tool_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=deadline_s,
-            check=False,
-        )
-        output, code = done.stdout.decode(errors="replace"), done.returncode
-    except subprocess.TimeoutExpired:
-        output, code = f"no end after {deadline_s:.0f} s", 1
-    seconds = time.monotonic() - begin
-    if code != 0:
-        reporter.report(Finished("install", "Installing npm packages failed", seconds, ok=False))
-        output = output.partition("\nStack backtrace:")[0]  # Deno's own, without names.
-        last = "\n".join(line for line in output.splitlines() if line.strip())[-2000:]
-        raise CvxError(
-            "InstallFailed",
-            f"{manager.name} could not install the packages of {project.root / 'package.json'}:\n{last}",
-            hint=f"Run it yourself to see more: cd {project.root} && {' '.join(manager.command)}",
-            retry_when="files",
-        )
-    reporter.report(Finished("install", "npm packages are installed", seconds))
-    return manager

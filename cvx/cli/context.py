@@ -143,6 +143,17 @@ class CommandContext:
             return True
         return unasked.name != self.selection.name
 
+    def agree_on_production(self, question: str, *, risk: str, yes: str | None, outcome: str) -> None:
+        """On production the deployment's name is typed, or the risk named (`--yes=RISK`); elsewhere nothing is asked.
+
+        Raises `NotConfirmed` (saying `outcome`), `InputNeeded`.
+        """
+        if self.selection.kind != "prod" or yes == risk:
+            return
+        name = self.selection.name
+        if not self.prompts.typed(question, expected=name, flag=f"--yes={risk}"):
+            raise CvxError("NotConfirmed", outcome, hint="Type the deployment's name to confirm.")
+
     @asynccontextmanager
     async def deployment(self) -> AsyncIterator[Deployment]:
         """The chosen deployment, reachable. A local one that does not run is started for as long as needed."""

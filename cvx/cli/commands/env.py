@@ -130,7 +130,11 @@ def remove_variables(
         current = await client.environment()
         present = [name for name in dict.fromkeys(names) if name in current]
         if present and not dry_run:
-            await asyncio.to_thread(_agree_to_remove, context, present, yes)
+            question = f"Remove {', '.join(present)} from {context.selection.name}?"
+            await asyncio.to_thread(
+                context.agree_on_production,
+                question, risk=_RISK, yes=yes, outcome="Nothing was removed.",
+            )  # fmt: skip
             await client.set_environment(dict.fromkeys(present))
         return present
 
@@ -140,15 +144,6 @@ def remove_variables(
         f"{verb} {', '.join(removed)}." if removed else "Nothing to do: none of these is set."
     )
     context.output.result({"removed": removed, "dryRun": dry_run})
-
-
-def _agree_to_remove(context: CommandContext, names: list[str], yes: str | None) -> None:
-    """On production the name is typed, or the risk named. Raises `NotConfirmed`, `InputNeeded`."""
-    if context.selection.kind != "prod" or yes == _RISK:
-        return
-    name = context.selection.name
-    if not context.prompts.typed(f"Remove {', '.join(names)} from {name}?", expected=name, flag=_YES_PROD):
-        raise CvxError("NotConfirmed", "Nothing was removed.", hint="Type the deployment's name to confirm.")
 
 
 def _agree_to_overwrite(context: CommandContext, names: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Annotated, Any
 
@@ -10,6 +11,8 @@ import typer
 from cvx.cli.command import command, group
 from cvx.cli.context import CommandContext
 from cvx.errors import CvxError
+
+_RISK = "cancel-jobs"
 
 app = group("See and cancel scheduled functions.")
 
@@ -52,7 +55,8 @@ def list_jobs(
     talks=True,
     examples=[
         "cvx jobs cancel kc2ah8mk1xtg35g7zyexyc96e96yr74f",
-        "cvx jobs cancel --all --function posts:publish",
+        "cvx jobs cancel --all --function posts:publish --dry-run",
+        f"cvx jobs cancel --all --prod --yes={_RISK}",
     ],
 )
 def cancel_jobs(
@@ -61,44 +65,65 @@ def cancel_jobs(
     all_: Annotated[bool, typer.Option("--all", help="Cancel every job that has not finished.")] = False,
     function: FunctionOption = None,
     component: ComponentOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; cancel nothing.")] = False,
+    yes: Annotated[
+        str | None,
+        typer.Option(
+            "--yes", metavar="[RISK]", help=f"Do not ask; on production, --yes={_RISK}.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Cancel jobs: those that wait never run; a running action goes on, but what it schedules does not."""
-    wanted = list(ids or [])
+    wanted = list(dict.fromkeys(ids or []))
     if bool(wanted) == all_ or (function is not None and not all_):
         raise CvxError(
             "UsageError",
             "Say which jobs to cancel: either their ids, or --all (with --function: all of that function).",
             hint="`cvx jobs list` shows the ids.",
         )
-    if all_:
-        _cancel_all(context, function, component)
-        return
 
-    async def go(client: Any) -> dict[str, bool]:
+    async def go(client: Any) -> dict[str, Any]:
         from cvx.toolchain.client import schedules
 
-        return {id: await schedules.cancel_job(client, id, component=component) for id in wanted}
+        if dry_run or context.selection.kind == "prod":
+            unfinished = await schedules.unfinished_jobs(client, function=function, component=component)
+            present = [id for id in schedules.job_ids(wanted) if id in unfinished] if wanted else unfinished
+            if dry_run:
+                return {"canceled": present if wanted else len(present), "finished": _rest(wanted, present)}
+            if present:
+                question = f"Cancel {_jobs(len(present), function)} of {context.selection.name}?"
+                await asyncio.to_thread(
+                    context.agree_on_production,
+                    question, risk=_RISK, yes=yes, outcome="Nothing was canceled.",
+                )  # fmt: skip
+        if all_:
+            count = await schedules.cancel_all_jobs(client, function=function, component=component)
+            return {"canceled": count, "finished": []}
+        done = [id for id in wanted if await schedules.cancel_job(client, id, component=component)]
+        return {"canceled": done, "finished": _rest(wanted, done)}
 
-    canceled = context.with_client(go)
-    done = [id for id, was_open in canceled.items() if was_open]
-    over = [id for id, was_open in canceled.items() if not was_open]
-    for id in over:
+    answer = context.with_client(go)
+    for id in answer["finished"]:
         context.output.say(f"{id} had finished already.")
-    if done:
-        context.output.done(f"Canceled {done[0] if len(done) == 1 else f'{len(done)} jobs'}.")
-    context.output.result({"canceled": done, "finished": over})
+    canceled = answer["canceled"]
+    count = len(canceled) if isinstance(canceled, list) else canceled
+    if count == 0:
+        context.output.done("Nothing to do: none of these is waiting." if wanted else "Nothing is scheduled.")
+    else:
+        verb = "Would cancel" if dry_run else "Canceled"
+        one = canceled[0] if isinstance(canceled, list) and count == 1 else _jobs(count, function)
+        context.output.done(f"{verb} {one}.")
+    context.output.result({**answer, "dryRun": dry_run})
 
 
-def _cancel_all(context: CommandContext, function: str | None, component: str | None) -> None:
-    async def go(client: Any) -> int | None:
-        from cvx.toolchain.client import schedules
+def _rest(wanted: list[str], present: list[str]) -> list[str]:
+    return [id for id in wanted if id not in present]
 
-        return await schedules.cancel_all_jobs(client, function=function, component=component)
 
-    count = context.with_client(go)
-    what = "all jobs" if function is None else f"all jobs of {function}"
-    context.output.done(f"Canceled {what}{'' if count is None else f' ({count})'}.")
-    context.output.result({"canceled": count})
+def _jobs(count: int | None, function: str | None) -> str:
+    """`3 jobs of posts:publish`; a deployment need not say how many."""
+    many = "all jobs" if count is None else f"{count:,} job{'s' if count != 1 else ''}"
+    return many if function is None else f"{many} of {function}"
 
 
 def _table(context: CommandContext, jobs: list[dict[str, Any]]) -> str:

@@ -5,7 +5,8 @@ Source: reference/runtime-and-database.md §6.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 
 from cvx.errors import CvxError
 from cvx.toolchain.client.http import DeploymentClient
-from cvx.values import from_json
+from cvx.values import DocumentId, from_json
 
 _PAGE_ROWS = 200
 _DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
@@ -56,6 +57,21 @@ def _job(row: Any) -> dict[str, Any]:
         "dueMs": None if due is None else due / 1e6,
         "attempts": sum(int(attempts.get(name, 0)) for name in ("systemErrors", "occErrors")),
     }
+
+
+async def unfinished_jobs(
+    client: DeploymentClient, *, function: str | None = None, component: str | None = None
+) -> list[str]:
+    """The ids of all jobs that have not finished, as `cancel_all_jobs` would meet them now."""
+    jobs = await scheduled_jobs(client, sys.maxsize, function=function, component=component)
+    return [job["id"] for job in jobs]
+
+
+def job_ids(texts: Sequence[str]) -> list[str]:
+    """The same, once they are all ids. Raises what the deployment would: CvxError "InvalidId"."""
+    for text in texts:
+        DocumentId.parse(text)
+    return list(texts)
 
 
 async def cancel_job(client: DeploymentClient, id: str, *, component: str | None = None) -> bool:

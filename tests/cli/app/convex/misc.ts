@@ -1,4 +1,5 @@
 import { ConvexError, v } from "convex/values";
+import { api } from "./_generated/api";
 import { mutation, query } from "./_generated/server";
 
 export const double = query({
@@ -24,4 +25,13 @@ export const add = mutation({
 export const count = query({
   args: {},
   handler: async (ctx) => (await ctx.db.query("items").collect()).length,
+});
+
+export const later = mutation({
+  args: { times: v.number() },
+  handler: async (ctx, { times }) => {
+    for (let n = 0; n < times; n++) {
+      await ctx.scheduler.runAfter(24 * 3600 * 1000, api.misc.add, { name: "later" });
+    }
+  },
 });

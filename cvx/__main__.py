@@ -1,6 +1,9 @@
 """`python -m cvx` and the `cvx` command.
 
-The version is answered before anything else is imported: scripts ask for it often (cli-contract item 1).
+The version and the root's help are answered before anything else is imported (cli-contract item 1).
+
+Rule: `cli/root_help.txt` is what `cvx help` prints on 80 columns and more; `tests/cli/test_fast_paths.py` says when it
+is stale (`cvx help > cvx/cli/root_help.txt`).
 """
 
 from __future__ import annotations
@@ -14,12 +17,38 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"]):
         from cvx import __version__
 
-        sys.stdout.write(f"cvx {__version__}\n")
+        _print(f"cvx {__version__}\n")
+        return
+    if sys.argv[1:] == ["--help"] and _columns() >= _HELP_COLUMNS:
+        # pathlib's import would take as long as all the rest.
+        with open(__file__.rpartition("__main__")[0] + "cli/root_help.txt", encoding="utf-8") as file:  # noqa: PTH123
+            _print(file.read())
         return
     shown = _show_a_sign(sys.argv[1:])
     from cvx.cli import run
 
     sys.exit(run(sys.argv[1:], sign_shown=shown))
+
+
+_HELP_COLUMNS = 80
+"""So wide `root_help.txt` is; on a narrower terminal the help is laid out anew."""
+
+
+def _columns() -> int:
+    """The width of the terminal, as `shutil.get_terminal_size` has it (whose import takes longer than the answer)."""
+    try:
+        wanted = int(os.environ.get("COLUMNS", "0"))
+        return wanted if wanted > 0 else os.get_terminal_size(sys.stdout.fileno()).columns
+    except (ValueError, OSError):
+        return _HELP_COLUMNS
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # The reader has seen enough: keep the interpreter from complaining at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _AT_ONCE = {"help", "completion", "config", "--help", "-h"}

@@ -7,7 +7,6 @@ Rule: only this file chooses an exit code, and only here are all exceptions caug
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -87,11 +86,11 @@ COMMANDS: dict[str, CommandEntry] = {
     "typecheck": CommandEntry("typecheck", "Check the functions' types.", "Build"),
     "functions": CommandEntry("functions", "Print the specification of the deployed functions.", "Build"),
     "deploy": CommandEntry("deploy", "Push the project to a deployment, all or nothing.", "Deploy"),
-    "deployment": CommandEntry("deployment", "List and show deployments.", "Deploy"),
+    "deployment": CommandEntry("deployment", "Make, choose, show and delete deployments.", "Deploy"),
     "env": CommandEntry("env", "Read and write the deployment's environment variables.", "Deploy"),
     "auth": CommandEntry("auth", "Set up Convex Auth; make tokens for local development.", "Deploy"),
     "backend": CommandEntry("backend", "Run the backend itself, or see what runs here.", "Deploy"),
-    "data": CommandEntry("data", "Look at tables.", "Look inside"),
+    "data": CommandEntry("data", "Look at tables; import and export them.", "Look inside"),
     "logs": CommandEntry("logs", "Follow the functions' logs.", "Look inside"),
     "jobs": CommandEntry("jobs", "See and cancel scheduled functions.", "Look inside"),
     "crons": CommandEntry("crons", "See crons and how they run.", "Look inside"),
@@ -311,6 +310,8 @@ def _usage_error(error: Any) -> CvxError:
 
 
 def _nearest(word: str, known: list[str], sentence: str) -> str | None:
+    import difflib
+
     found = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return sentence.format(found[0]) if found else None
 

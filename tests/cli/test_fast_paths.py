@@ -37,19 +37,36 @@ def imported_by(*arguments: str) -> set[str]:
     return {name.strip() for name in re.findall(r"^import time:.*\|([^|]+)$", done.stderr, re.MULTILINE)}
 
 
-def test_version_imports_nothing_of_ours(tmp_path: Path) -> None:
-    modules = imported_by("--version")
+@pytest.mark.parametrize("flag", ["--version", "--help"])
+def test_version_and_help_import_nothing_of_ours(flag: str) -> None:
+    modules = imported_by(flag)
     assert {name for name in modules if name.startswith("cvx")} == {"cvx"}
     assert modules.isdisjoint(HEAVY | {"typer", "msgspec"})
 
 
-@pytest.mark.parametrize("arguments", [["--help"], [], ["help", "exit-codes"]])
+@pytest.mark.parametrize("arguments", [["--help", "--color", "never"], [], ["help", "exit-codes"]])
 def test_help_imports_no_command_and_nothing_heavy(arguments: list[str]) -> None:
     modules = imported_by(*arguments)
     assert modules.isdisjoint(HEAVY)
     commands = {name for name in modules if name.startswith("cvx.cli.commands.")}
     assert commands <= {"cvx.cli.commands.help"}
     assert not any(name.startswith("cvx.backend") for name in modules)
+
+
+@pytest.mark.parametrize("columns", ["", "80", "200"])
+def test_the_written_help_is_fresh(columns: str, tmp_path: Path) -> None:
+    """Stale? `cvx help > cvx/cli/root_help.txt`."""
+    env = {"COLUMNS": columns}
+    laid_out = cvx("--help", "--color", "never", cwd=tmp_path, env=env).out
+    assert cvx("--help", cwd=tmp_path, env=env).out == laid_out == cvx("help", cwd=tmp_path, env=env).out
+    assert laid_out.isascii(), "it is printed as it is, whatever the terminal's encoding"
+
+
+def test_help_on_a_narrow_terminal_is_laid_out_for_it(tmp_path: Path) -> None:
+    narrow = cvx("--help", cwd=tmp_path, env={"COLUMNS": "60"}).out
+    assert (
+        max(map(len, narrow.splitlines())) <= 60 < max(map(len, cvx("--help", cwd=tmp_path).out.splitlines()))
+    )
 
 
 def test_version_as_text_and_json(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from cvx.values.json import (
     print_document,
     reformat,
     to_json,
+    why_not_json,
 )
 from cvx.values.keys import (
     FULL_RANGE,
@@ -155,4 +156,5 @@ __all__ = [
     "spell_ids",
     "successor_of_prefix",
     "to_json",
+    "why_not_json",
 ]

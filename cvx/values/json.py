@@ -13,6 +13,7 @@ Source: reference/values-and-sync.md §1.4, §1.5.
 from __future__ import annotations
 
 import binascii
+import json
 import math
 import struct
 from typing import Any, Final
@@ -137,9 +138,22 @@ def _parsed(raw: bytes | str) -> Any:
     try:
         return _parse(raw)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise CvxError("InvalidValue", f"Not valid JSON: {error}.") from None
+        raise CvxError("InvalidValue", f"Not valid JSON: {why_not_json(raw, error)}.") from None
     except RecursionError:
         raise too_nested() from None
+
+
+def why_not_json(raw: bytes | str, error: Exception) -> str:
+    """What is wrong with this text, which msgspec refused with `error`: the one fault that JavaScript itself makes,
+    half of a surrogate pair in a string, by its name; else the error's own words."""
+    try:
+        json.dumps(json.loads(raw), ensure_ascii=False).encode()
+    except UnicodeEncodeError as found:
+        half = ord(found.object[found.start])
+        return f"a string holds half of a surrogate pair (\\u{half:04x}), as when an emoji is cut in two"
+    except (ValueError, RecursionError):
+        pass
+    return str(error)
 
 
 def _check_size(size: int) -> None:

@@ -107,6 +107,8 @@ def test_fetch(app: CodeBundle) -> None:
         ("listener", "Uncaught Error: in a listener"),
         ("text", "Uncaught just text"),
         ("undefined", "Uncaught undefined"),
+        ("null", "Uncaught null"),
+        ("half an emoji", "Uncaught Error: \ufffd"),
     ],
 )
 def test_an_exception_fails_the_action_it_belongs_to(app: CodeBundle, how: str, text: str) -> None:

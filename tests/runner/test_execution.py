@@ -93,6 +93,7 @@ def test_convex_errors_keep_their_data(with_pool: WithPool) -> None:
         ("faults:throwsText", "Uncaught just text"),
         ("faults:throwsObject", "Uncaught #<Object>"),
         ("faults:throwsNull", "Uncaught null"),
+        ("faults:throwsHalfAnEmoji", "Uncaught Error: \ufffd"),
         ("faults:throwsHostile", "Uncaught an object that cannot be shown"),
         ("faults:hostileStack", "Uncaught Error: visible"),
         ("faults:stack", "Uncaught RangeError: Maximum call stack size exceeded"),

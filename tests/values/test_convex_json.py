@@ -222,3 +222,17 @@ def test_reformat_is_decode_and_encode(value: Any) -> None:
 def test_commit_ts_never_leaves_in_a_clean_format() -> None:
     with pytest.raises(CvxError):
         encode_clean([COMMIT_TS])
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (rb'{"a":"\ud83d"}', r"half of a surrogate pair (\ud83d)"),
+        (rb'["\ude00 and more"]', r"half of a surrogate pair (\ude00)"),
+        (rb'"\\ud83d', "Input data was truncated"),
+    ],
+)
+def test_text_that_is_no_json_says_why(raw: bytes, why: str) -> None:
+    with pytest.raises(CvxError) as caught:
+        decode(raw)
+    assert why in caught.value.message

@@ -15,7 +15,7 @@ from cvx.backend.config import Limits
 from cvx.backend.functions.module_loader import LoadedFunction
 from cvx.backend.runner import FunctionKind
 from cvx.errors import CvxError
-from cvx.values import FunctionPath, TableNames, canonicalize, decode, encode, size_of
+from cvx.values import FunctionPath, TableNames, canonicalize, decode, encode, size_of, why_not_json
 
 _KIND_NAMES: dict[FunctionKind, str] = {"query": "Query", "mutation": "Mutation", "action": "Action"}
 _RUN_HINT = "Did you forget to run `npx convex dev` or `npx convex deploy`?"
@@ -150,5 +150,9 @@ def decode_syscall(decoder: msgspec.json.Decoder[Any], raw: bytes, api: str) -> 
     """The typed arguments of a syscall. Raises CvxError `InvalidArgument` naming the API that sent them."""
     try:
         return decoder.decode(raw)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeError) as error:
+    except msgspec.ValidationError as error:
         raise CvxError("InvalidArgument", f"Invalid arguments for `{api}`: {error}.") from None
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise CvxError(
+            "InvalidArgument", f"Invalid arguments for `{api}`: {why_not_json(raw, error)}."
+        ) from None

@@ -112,6 +112,7 @@ await check("failures", async () => {
   const plain = await rejection(http.action(api.behaviour.fail, { how: "plain" }));
   assert.match(plain.message, /Uncaught TypeError: a plain error\n {4}at handler \(\.\.\/convex\/behaviour\.ts:\d+:\d+\)/);
   assert.doesNotMatch(plain.message, /node_host|file:/);
+  assert.match((await rejection(http.action(api.behaviour.fail, { how: "null" }))).message, /Uncaught null/);
   const convex = await rejection(client.action(api.behaviour.fail, { how: "convex" }));
   assert.ok(convex instanceof ConvexError);
   assert.deepEqual(convex.data, { code: 7, what: "teapot" });

@@ -105,6 +105,12 @@ export const failing = action({
     }
     if (how === "text") throw "just text";
     if (how === "undefined") throw undefined;
+    if (how === "null") throw null;
+    if (how === "half an emoji") {
+      console.log("cut:", "😀".slice(0, 1));
+      void process.env["\ud83d"];
+      throw new Error("😀".slice(0, 1));
+    }
     await forever;
   },
 } as any);

@@ -110,6 +110,11 @@ export const throwsText = query(async () => {
 export const throwsObject = query(async () => {
   throw { a: 1 };
 });
+export const throwsHalfAnEmoji = query(async () => {
+  console.log("cut:", "😀".slice(0, 1));
+  void process.env["\ud83d"];
+  throw new Error("😀".slice(0, 1));
+});
 export const throwsNull = query(async () => {
   throw null;
 });

@@ -9,12 +9,13 @@
 import { addBundle, addSource, closureOf, forgetBundle, instantiate, ModuleError, moduleRecordsMade, resolve, setRealm, setSharing } from "./modules.js";
 import { currentExecution, PHASE_OVER, PHASE_RUN } from "./state.js";
 import { actionWorld, stopAllTimers } from "./action_globals.js";
-import { ActionExecution, noteEveryTurn } from "./action_state.js";
+import { ActionExecution, noteEveryTurn, RETURNED } from "./action_state.js";
 import { answered, blobAnswer, underWay } from "./action_syscalls.js";
-import { config, flush, Incoming, oneLine, Outgoing, readFrames, send, streamHandlers } from "./action_wire.js";
+import { config, flush, Incoming, Outgoing, readFrames, send, streamHandlers } from "./action_wire.js";
 import { Rejection } from "./syscalls.js";
 import { exportedFunction } from "./exported.js";
 import { failureOf, isFrozenRealmError } from "./errors.js";
+import { oneLine } from "./json_lines.js";
 import { rememberRealm, takeOver } from "./realm.js";
 import { realNow, RealDate } from "./determinism.js";
 
@@ -115,18 +116,18 @@ function begin(execution) {
   executions.set(execution.id, execution);
   execution.finish = finish;
   execution.within(() => {
-    run(execution).then(() => finish(execution, null), (error) => finish(execution, error));
+    run(execution).then(() => finish(execution, RETURNED), (error) => finish(execution, error));
   });
 }
 
-/** The end: `thrown` by user code (null: it returned), or a `failure` of ours. */
+/** The end: `RETURNED`, or what user code threw (anything, `null` too), or a `failure` of ours. */
 function finish(execution, thrown, failure = null) {
   if (execution.isOver) return;
-  const returned = thrown === null && failure === null;
+  const returned = thrown === RETURNED && failure === null;
   const dropped = returned ? underWay(execution) : new Map();
-  failure ??= thrown === null ? null : execution.within(() => failureOf(thrown, ModuleError));
+  failure ??= returned ? null : execution.within(() => failureOf(thrown, ModuleError));
   let touched = 0; // 1: it tried to change what actions share, and had done nothing else yet; 2: it had
-  if (hardened && thrown !== null && isFrozenRealmError(thrown)) touched = execution.acted ? 2 : 1;
+  if (hardened && isFrozenRealmError(thrown)) touched = execution.acted ? 2 : 1;
   over(execution);
   if (dropped.size > 0) warnOfDropped(execution, dropped);
   const intact = restore === null || restore();

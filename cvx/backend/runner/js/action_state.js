@@ -7,6 +7,9 @@
 
 import { Execution, PHASE_OVER, PHASE_RUN, within } from "./state.js";
 
+/** How an action ended that threw nothing: user code may throw whatever value there is, `null` and `undefined` too. */
+export const RETURNED = Symbol("returned");
+
 const { core } = Deno[Deno.internal];
 const encoder = new TextEncoder();
 
@@ -27,7 +30,7 @@ export class ActionExecution extends Execution {
     this.clientGone = new AbortController(); // request.signal
     this.acted = false; // did anything that somebody else could notice
     this.loader = { instances: new Map(), records: new Map(), namespaces: new Map(), importFrom: null };
-    this.finish = null; // (failure) => void
+    this.finish = null; // (execution, RETURNED or what was thrown, failure of ours) => void
   }
 
   get isOver() {

@@ -4,9 +4,11 @@
 // JavaScript objects (requests, responses, blobs) is done here; their bytes travel as streams (action_wire.js).
 // Source: reference/runtime-and-database.md §1.4, §1.5.
 
+import { RETURNED } from "./action_state.js";
+import { oneLine } from "./json_lines.js";
 import { currentExecution } from "./state.js";
 import { componentArgument, parseArgs, Rejection, running, withCode } from "./syscalls.js";
-import { config, Incoming, oneLine, Outgoing, send } from "./action_wire.js";
+import { config, Incoming, Outgoing, send } from "./action_wire.js";
 
 /** How people know the operations that a warning names. */
 const NAMES = {
@@ -86,7 +88,7 @@ function openBody(execution, number) {
 
 function fatal(execution, message) {
   const failure = { message: `Uncaught Error: ${message}`, frames: "", data: null, kind: "developer" };
-  execution.finish(execution, null, failure);
+  execution.finish(execution, RETURNED, failure);
   throw new Error(message);
 }
 

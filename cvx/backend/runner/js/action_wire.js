@@ -7,6 +7,8 @@
 // Rule: the reader of a stream grants bytes, and its writer sends no more than it was granted, so neither side ever
 // holds more of a stream than its window. Reading frames is asynchronous: user code runs in between.
 
+import { headerLine } from "./json_lines.js";
+
 const { core } = Deno[Deno.internal];
 const soon = setImmediate;
 const now = performance.now.bind(performance);
@@ -58,18 +60,13 @@ export function flush() {
 
 /** Say something: with what else is said in this turn of the loop, or at once when nothing was for a while. */
 export function send(header, lines) {
-  outgoing.push(JSON.stringify(header));
+  outgoing.push(headerLine(header));
   if (lines !== undefined) for (const line of lines) outgoing.push(line);
   if (now() - flushedAt > FLUSH_AFTER_MS) flush(); // User code may go on for long without a pause.
   else if (!flushPlanned) {
     flushPlanned = true;
     soon(flush);
   }
-}
-
-/** A payload line: JSON texts have line feeds as white space only. */
-export function oneLine(text) {
-  return text.includes("\n") ? text.replaceAll("\n", " ") : text;
 }
 
 function sendPart(stream, bytes) {

@@ -12,6 +12,7 @@ import { answerWritesEarly, closeAllStreams, Page, receive, Rejection, setAttent
 import { failureOf, isFrozenRealmError } from "./errors.js";
 import { describe } from "./analyze.js";
 import { exportedFunction } from "./exported.js";
+import { headerLine, oneLine } from "./json_lines.js";
 import { rememberRealm, takeOver } from "./realm.js";
 import { realNow } from "./determinism.js";
 
@@ -93,7 +94,7 @@ function flushWhenDue() {
 }
 
 const send = (header, lines) => {
-  outgoing.push(JSON.stringify(header));
+  outgoing.push(headerLine(header));
   if (lines !== undefined) for (const line of lines) outgoing.push(line);
 };
 
@@ -215,10 +216,6 @@ function finish(execution, failure) {
     flush();
     exit(0); // Something cannot be put back: the parent starts another child.
   }
-}
-
-function oneLine(text) {
-  return text.includes("\n") ? text.replaceAll("\n", " ") : text;
 }
 
 core.setUnhandledPromiseRejectionHandler((_promise, reason) => {

@@ -11,13 +11,14 @@
 import { Duplex } from "node:stream";
 import net from "node:net";
 import process from "node:process";
-import { ActionExecution, noteEveryTurn } from "./action_state.js";
+import { ActionExecution, noteEveryTurn, RETURNED } from "./action_state.js";
 import { answered, blobAnswer, makeActionConvex, underWay } from "./action_syscalls.js";
-import { config, flush, oneLine, readFrames, send, streamHandlers, useChannel } from "./action_wire.js";
+import { config, flush, readFrames, send, streamHandlers, useChannel } from "./action_wire.js";
 import { describe } from "./analyze.js";
 import { RealDate, realNow } from "./determinism.js";
 import { failureOf } from "./errors.js";
 import { exportedFunction } from "./exported.js";
+import { oneLine } from "./json_lines.js";
 import { ModuleError } from "./modules.js";
 import { becomeNode } from "./node_globals.js";
 import { framesOf, moduleSources, setCodeFolder } from "./node_sources.js";
@@ -107,15 +108,16 @@ function begin(execution) {
   execution.startedAt = realNow();
   execution.lines = new LiveLines(execution);
   execution.within(() => {
-    run(execution).then(() => finish(execution, null), (error) => finish(execution, error));
+    run(execution).then(() => finish(execution, RETURNED), (error) => finish(execution, error));
   });
 }
 
-/** The end: `thrown` by user code (null: it returned), or a `failure` of ours. */
+/** The end: `RETURNED`, or what user code threw (anything, `null` too), or a `failure` of ours. */
 function finish(execution, thrown, failure = null) {
   if (execution.isOver) return;
-  const dropped = thrown === null && failure === null ? underWay(execution) : new Map();
-  failure ??= thrown === null ? null : execution.within(() => failureOf(thrown, ModuleError, framesOf));
+  const returned = thrown === RETURNED && failure === null;
+  const dropped = returned ? underWay(execution) : new Map();
+  failure ??= returned ? null : execution.within(() => failureOf(thrown, ModuleError, framesOf));
   over(execution);
   for (const [name, count] of dropped) warnOfDropped(execution, name, count);
   const lines = [];

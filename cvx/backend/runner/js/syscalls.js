@@ -7,6 +7,7 @@
 // counted, so that the parent can trim what it noted as read.
 // Source: reference/runtime-and-database.md §1.1–§1.3, §1.7, §2.5.
 
+import { oneLine } from "./json_lines.js";
 import { currentExecution, PHASE_IMPORT, PHASE_OVER } from "./state.js";
 
 const PAGES = [8, 64, 256];
@@ -94,10 +95,6 @@ class Stream {
     if (this.limit !== Infinity) return Math.max(1, Math.min(this.limit - this.taken, PAGES[2]));
     return PAGES[Math.min(this.page, 2)];
   }
-}
-
-function oneLine(text) {
-  return text.includes("\n") ? text.replaceAll("\n", " ") : text;
 }
 
 /** How many documents a query gives at most, by its own operators; not the user's values, whatever they look like. */

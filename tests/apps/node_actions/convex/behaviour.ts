@@ -17,6 +17,7 @@ export const fail = action({
   args: { how: v.string() },
   handler: async (_ctx, { how }) => {
     if (how === "plain") throw new TypeError("a plain error");
+    if (how === "null") throw null;
     if (how === "convex") throw new ConvexError({ code: 7, what: "teapot" });
     if (how === "rejection") void Promise.reject(new Error("nobody looked"));
     if (how === "timer") setTimeout(() => { throw new Error("in a timer"); }, 1);

@@ -71,7 +71,7 @@ class BackendProcess:
             stderr=subprocess.PIPE,
             text=True,
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 assert self.process.stderr is not None
@@ -87,7 +87,7 @@ class BackendProcess:
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         if self.process.stderr is not None:
             self.process.stderr.close()
 
@@ -96,10 +96,10 @@ class BackendProcess:
             return
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(10)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
             raise AssertionError("the backend did not stop within 10 s of SIGTERM") from None
         finally:
             if self.process.stderr is not None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import hypothesis
 import pytest
 
@@ -20,7 +21,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# A loaded machine is no fault of what is tested.
+# A loaded machine is no fault of what is tested. (httpx waits five seconds where nothing else is said.)
+_default: httpx.Timeout = httpx._config.DEFAULT_TIMEOUT_CONFIG
+_default.connect = _default.read = _default.write = _default.pool = 60.0
 hypothesis.settings.register_profile(
     "cvx", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )

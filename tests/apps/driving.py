@@ -56,7 +56,7 @@ def drive(
     script: Path,
     backend: BackendProcess,
     *arguments: str,
-    deadline_s: float = 90,
+    deadline_s: float = 240,
     environment: dict[str, str] | None = None,
 ) -> str:
     """Run a driver to its end; what it printed. A failed check fails the test, with all that the driver said."""

@@ -56,7 +56,7 @@ def set_variables(backend: BackendProcess, variables: dict[str, str | None]) -> 
         f"{backend.url}/api/update_environment_variables",
         json={"changes": changes},
         headers={"Authorization": f"Convex {backend.admin_key}"},
-        timeout=30,
+        timeout=60,
     )
 
 
@@ -89,7 +89,7 @@ def dev_token(backend: BackendProcess, subject: str, **claims: Any) -> str:
         f"{backend.url}/api/dev_issuer/token",
         json={"subject": subject, "claims": claims},
         headers={"Authorization": f"Convex {backend.admin_key}"},
-        timeout=30,
+        timeout=60,
     )
     token: str = answer.json()["token"]
     return token

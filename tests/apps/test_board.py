@@ -74,10 +74,10 @@ def test_infinite_scroll(tmp_path: Path) -> None:
 
 
 def wait_until_served(url: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            if httpx.get(url, timeout=5).status_code == 200:
+            if httpx.get(url, timeout=60).status_code == 200:
                 return
         except httpx.HTTPError:
             time.sleep(0.05)

@@ -69,7 +69,7 @@ def who(backend: BackendProcess, token: str) -> str:
         f"{backend.url}/api/query",
         json={"path": "messages:me", "args": {}, "format": "json"},
         headers={"Authorization": f"Bearer {token}"},
-        timeout=30,
+        timeout=60,
     ).json()
     found: str = answer["value"]["email"] if "value" in answer else answer["code"]
     return found

@@ -30,6 +30,7 @@ from tests.backend_process import BackendProcess
 from tests.browser.chromium import Chromium, chromium_binary
 from tests.cli.command_line import cvx
 from tests.compat.official_cli import OfficialCli
+from tests.waiting import until
 
 pytestmark = [pytest.mark.deno, pytest.mark.node]
 APP = HERE / "files"
@@ -45,13 +46,6 @@ def upload(backend: BackendProcess, data: object, content_type: str = "text/plai
     response = httpx.post(target, content=data, headers={"Content-Type": content_type}, timeout=600)  # type: ignore[arg-type]
     assert response.status_code == 200, response.text
     return str(response.json()["storageId"])
-
-
-def until(condition: object, what: str, deadline_s: float = 20.0) -> None:
-    deadline = time.monotonic() + deadline_s
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, f"{what} did not happen within {deadline_s} s"
-        time.sleep(0.02)
 
 
 def test_the_guides_code_is_the_apps() -> None:
@@ -175,7 +169,7 @@ def test_kills_at_any_moment(tmp_path: Path) -> None:
 
 
 def send_until_killed(target: str, acknowledged: dict[str, bytes]) -> None:
-    with httpx.Client(timeout=20) as client:
+    with httpx.Client(timeout=60) as client:
         while True:
             data = os.urandom(random.randrange(1, 300_000))
             try:

@@ -28,6 +28,7 @@ from cvx.backend.auth.tokens import check_claims, read_token
 from cvx.backend.config import Limits
 from cvx.errors import CvxError
 from tests.auth.issuer import Answer, Issuer, new_key, signed, signed_with_secret
+from tests.waiting import happens
 
 T = TypeVar("T")
 LIMITS = replace(Limits(), auth_fetch_s=2.0, auth_retry_s=0.0, auth_refetch_s=0.0)
@@ -440,7 +441,7 @@ def test_a_key_that_is_new_is_fetched_but_not_all_the_time(fresh: Issuer) -> Non
         with pytest.raises(CvxError, match="no key"):
             await checks.check(fresh.token("second"))
         assert fresh.asked["/keys"] == 1, "it was fetched a moment ago"
-        await asyncio.sleep(0.35)
+        await asyncio.sleep(2.1)
         await checks.check(fresh.token("second"))
         assert fresh.asked["/keys"] == 2
         forged = [
@@ -449,7 +450,7 @@ def test_a_key_that_is_new_is_fetched_but_not_all_the_time(fresh: Issuer) -> Non
         await asyncio.gather(*[checks.check(token) for token in forged], return_exceptions=True)
         assert fresh.asked["/keys"] == 2, "made-up key ids do not become requests"
 
-    checking(body, custom(fresh), limits=replace(LIMITS, auth_refetch_s=0.3))
+    checking(body, custom(fresh), limits=replace(LIMITS, auth_refetch_s=2.0))
 
 
 def test_a_provider_that_is_away(fresh: Issuer) -> None:
@@ -458,36 +459,34 @@ def test_a_provider_that_is_away(fresh: Issuer) -> None:
         fresh.stop()
         token = fresh.token()
         await checks.check(token)  # With keys that are stale, while it cannot be reached.
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2.1)
         with pytest.raises(CvxError) as caught:
             await checks.check(token)
         assert (caught.value.code, caught.value.kind) == ("AuthProviderDiscoveryFailed", "unavailable")
 
     fresh.headers = {"Cache-Control": "max-age=0"}
-    checking(body, custom(fresh), limits=replace(LIMITS, auth_stale_s=0.4))
+    checking(body, custom(fresh), limits=replace(LIMITS, auth_stale_s=2.0))
 
 
 def test_a_provider_that_hangs_holds_up_nobody_else(fresh: Issuer, issuer: Issuer) -> None:
     async def body(checks: UserTokenChecks) -> None:
-        begin = time.monotonic()
         waiting = [asyncio.create_task(checks.check(fresh.token())) for _ in range(5)]
-        await asyncio.sleep(0.05)
+        await happens(lambda: fresh.asked["/keys"], "the provider is asked")
         await checks.check(issuer.token())
-        assert time.monotonic() - begin < 0.5
+        assert not any(task.done() for task in waiting), "the other one did not wait for them"
         for task in waiting:
             with pytest.raises(CvxError) as caught:
                 await task
             assert (
-                caught.value.code == "AuthProviderDiscoveryFailed" and "within 0.8 s" in caught.value.message
+                caught.value.code == "AuthProviderDiscoveryFailed" and "within 1.5 s" in caught.value.message
             )
-        assert time.monotonic() - begin < 2
         assert fresh.asked["/keys"] == 1
         with pytest.raises(CvxError):
             await checks.check(fresh.token())
-        assert time.monotonic() - begin < 2, "who asks at once again is not made to wait"
+        assert fresh.asked["/keys"] == 1, "who asks at once again is not made to wait"
 
-    fresh.routes["/keys"] = Answer(b"", wait_s=3)
-    limits = replace(LIMITS, auth_fetch_s=0.8, auth_retry_s=5.0)
+    fresh.routes["/keys"] = Answer(b"", wait_s=5)
+    limits = replace(LIMITS, auth_fetch_s=1.5, auth_retry_s=60.0)
     checking(body, custom(fresh), oidc(issuer), limits=limits)
 
 

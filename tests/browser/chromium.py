@@ -18,7 +18,7 @@ import httpx
 from websockets.sync.client import ClientConnection, connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def chromium_binary() -> str | None:
@@ -63,13 +63,13 @@ class Chromium:
         self._sockets.close()
         self._process.terminate()
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
     def open(self, url: str) -> Page:
-        target = httpx.put(f"{self._base}/json/new?{url}", timeout=30).json()
+        target = httpx.put(f"{self._base}/json/new?{url}", timeout=60).json()
         socket = self._sockets.enter_context(connect(target["webSocketDebuggerUrl"], max_size=None))
         return Page(socket)
 

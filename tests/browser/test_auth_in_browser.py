@@ -44,7 +44,7 @@ def served_page(app: AuthApp, port: int, id_token_s: int = 3600) -> Iterator[str
         yield f"http://127.0.0.1:{port}/"
     finally:
         serving.stdin.close()
-        serving.wait(10)
+        serving.wait(60)
         serving.stdout.close()
 
 
@@ -127,7 +127,7 @@ def test_convex_auth(tmp_path: Path) -> None:
         page.type_into("#link [name=email]", "bea@example.com")
         page.click("#link button")
         office = f"http://127.0.0.1:{app.environment['MAIL_PORT']}/"
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (mail := httpx.get(office).json()) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert mail["to"] == "bea@example.com"

@@ -38,7 +38,7 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
         os.close(self._end)
 
     def read(self) -> str:
@@ -50,7 +50,7 @@ class Terminal:
         self.text += piece
         return piece
 
-    def wait_for(self, text: str, deadline_s: float = 30) -> None:
+    def wait_for(self, text: str, deadline_s: float = 60) -> None:
         end = time.monotonic() + deadline_s
         while text not in self.text:
             assert time.monotonic() < end and self.read(), f"{text!r} was not shown:\n{self.text}"
@@ -62,7 +62,7 @@ class Terminal:
         """Read to the end; the exit code."""
         while self.read():
             pass
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def processor_s(self) -> float:
         """Processor time of the command so far, which other programs on the machine hardly stretch."""

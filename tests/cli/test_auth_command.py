@@ -44,7 +44,7 @@ def is_believed(backend: BackendProcess, token: str) -> bool:
         f"{backend.url}/api/query",
         json={"path": "no:such", "args": {}},
         headers={"Authorization": f"Bearer {token}"},
-        timeout=30,
+        timeout=60,
     )
     assert answer.status_code in (200, 401), answer.text
     return answer.status_code == 200

@@ -188,7 +188,7 @@ def _typed(command: list[str], answer: str, cwd: Path, env: dict[str, str]) -> i
     os.close(child)
     seen = b""
     typed = False
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 60
     try:
         while time.monotonic() < deadline:
             try:
@@ -199,7 +199,7 @@ def _typed(command: list[str], answer: str, cwd: Path, env: dict[str, str]) -> i
                 typed = True
                 time.sleep(0.3)
                 os.write(main, answer.encode() + b"\r")
-        return process.wait(20)
+        return process.wait(60)
     finally:
         os.close(main)
         process.kill()
@@ -232,7 +232,7 @@ def test_ctrl_c_leaves_everything_as_it_was(
             break
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 130
     assert time.monotonic() - began < 3
     assert client.size("held") == 1

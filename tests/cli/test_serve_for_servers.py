@@ -79,7 +79,7 @@ def test_one_port_health_and_log(tmp_path: Path, app: Path) -> None:
         assert process is not None and process.stderr is not None
         process.terminate()
         log = process.stderr.read()
-        code = process.wait(10)
+        code = process.wait(60)
         process.stderr.close()
     assert code == 0
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]

@@ -50,7 +50,7 @@ class Conversation:
     def modify(self, *modifications: dict[str, Any], base: int = 0, new: int = 1) -> None:
         self.send(type="ModifyQuerySet", baseVersion=base, newVersion=new, modifications=list(modifications))
 
-    def receive(self, kind: str, deadline_s: float = 10) -> dict[str, Any]:
+    def receive(self, kind: str, deadline_s: float = 60) -> dict[str, Any]:
         """The next message of a kind; Transitions must chain."""
         while True:
             message: dict[str, Any] = json.loads(self.socket.recv(deadline_s))
@@ -61,7 +61,7 @@ class Conversation:
                 return message
             assert message["type"] in ("Transition", "Ping", "MutationResponse"), message
 
-    def ended(self, deadline_s: float = 10) -> tuple[list[dict[str, Any]], int | None, str]:
+    def ended(self, deadline_s: float = 60) -> tuple[list[dict[str, Any]], int | None, str]:
         """Messages until the server closed, and its code (None without one) and reason."""
         said: list[dict[str, Any]] = []
         try:
@@ -89,7 +89,7 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackendProcess
 
 @pytest.fixture(scope="module")
 def http(backend: BackendProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=backend.url, timeout=30) as client:
+    with httpx.Client(base_url=backend.url, timeout=60) as client:
         yield client
 
 
@@ -443,7 +443,7 @@ def test_the_right_key_for_another_deployment(http: httpx.Client, backend: Backe
 )
 def test_noise_on_the_port(backend: BackendProcess, noise: bytes) -> None:
     for port in (backend.port, backend.site_port):
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as raw:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as raw:
             raw.sendall(noise)
             raw.shutdown(socket.SHUT_WR)
             raw.settimeout(10)

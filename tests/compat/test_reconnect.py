@@ -36,7 +36,7 @@ def test_javascript_clients_survive_a_restart(served: tuple[BackendProcess, Path
         text=True,
     )
     assert process.stdin is not None and process.stdout is not None
-    deadline = threading.Timer(120, process.kill)
+    deadline = threading.Timer(240, process.kill)
     deadline.start()
     said: list[str] = []
     try:
@@ -49,11 +49,11 @@ def test_javascript_clients_survive_a_restart(served: tuple[BackendProcess, Path
             ]()
             process.stdin.write(line.replace("ask", "done"))
             process.stdin.flush()
-        assert process.wait(10) == 0, "".join(said)
+        assert process.wait(60) == 0, "".join(said)
     finally:
         deadline.cancel()
         process.kill()
-        process.wait(10)
+        process.wait(60)
         process.stdin.close()
         process.stdout.close()
 

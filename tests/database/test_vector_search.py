@@ -198,7 +198,7 @@ def test_documents_that_are_gone_do_not_stand_in_the_way(tmp_path: Path) -> None
                 1_400:1_403
             ]
 
-    asyncio.run(asyncio.wait_for(body(), 60))
+    asyncio.run(asyncio.wait_for(body(), 120))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_bad_searches(tmp_path: Path, code: str, arguments: dict[str, Any]) -> N
             assert await db.vector_search("places", "by_place", [1.0] * 5) == []
             assert await db.vector_search("places", "by_place", [1.0] * 5, None, {"$or": []}) == []
 
-    asyncio.run(asyncio.wait_for(body(), 60))
+    asyncio.run(asyncio.wait_for(body(), 120))
 
 
 def test_numpy_is_loaded_by_the_first_search_and_not_before() -> None:

@@ -21,6 +21,7 @@ import pytest
 
 from tests.apps.driving import HERE as APPS
 from tests.backend_process import BackendProcess, pushed_app
+from tests.waiting import until
 
 JOBS = 150
 LONG_CYCLES = int(os.environ.get("CVX_KILL_CYCLES", "100"))
@@ -91,10 +92,7 @@ def rows(backend: BackendProcess, what: str) -> list[Any]:
 
 
 def wait_until_all_have_run(backend: BackendProcess) -> None:
-    deadline = time.monotonic() + 60
-    while backend.call("query", "jobs:waiting", {}):
-        assert time.monotonic() < deadline, "jobs are left over"
-        time.sleep(0.05)
+    until(lambda: not backend.call("query", "jobs:waiting", {}), "the end of all jobs", 180)
 
 
 def missing_or_double(counts: Counter[Any]) -> str:

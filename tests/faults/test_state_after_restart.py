@@ -192,7 +192,7 @@ def test_folders_that_are_refused_say_what_to_do(tmp_path: Path) -> None:
     backend.start()
     assert backend.process is not None
     backend.process.send_signal(signal.SIGTERM)
-    assert backend.process.wait(10) == 0
+    assert backend.process.wait(60) == 0
     backend.stop()
 
 

@@ -20,6 +20,7 @@ import pytest
 
 from tests.backend_process import BackendProcess
 from tests.jobs.transfer_client import TransferClient, lines
+from tests.waiting import until
 
 CYCLES = max(int(os.environ.get("CVX_KILL_CYCLES", "6")) // 10, 4)
 ROWS = 12_000
@@ -145,10 +146,3 @@ def test_an_export_begins_again(backend: BackendProcess) -> None:
     ts = client.query("_system/cli/exports:getLatest")["start_ts"]
     assert client.http.get(f"/api/export/zip/{ts}").status_code == 200
     assert not list((backend.data / "transfers" / "exports").glob("*.partial"))
-
-
-def until(condition: object, what: str, deadline_s: float = 30) -> None:
-    deadline = time.monotonic() + deadline_s
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)

@@ -15,6 +15,7 @@ import pytest
 from cvx.backend.config import Limits
 from cvx.backend.files import FileStore, OpenFile, new_key, open_folder_store
 from cvx.errors import CvxError
+from tests.waiting import happens
 
 LIMITS = replace(Limits(), file_write_bytes=1000, file_read_bytes=700)
 Opener = Callable[[], FileStore]
@@ -242,14 +243,18 @@ def test_the_next_process_finds_it(opener: Opener) -> None:
 def abandon_a_put(opener: Opener) -> None:
     """A put that is under way when its process ends without a word."""
 
+    taken = 0
+
     async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
         while True:
             yield b"half" * 250
+            taken += 1
             await asyncio.sleep(0)
 
     async def main() -> None:
         task = asyncio.create_task(opener().put(new_key(), endless(), bytes_max=1 << 40))
-        await asyncio.sleep(0.2)
+        await happens(lambda: task.done() or taken > 20, "the first bytes")
         os._exit(1 if task.done() else 0)
 
     child = os.fork()

@@ -25,7 +25,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBackend]:
 
 @pytest.fixture(scope="module")
 def http(served: LiveBackend) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served.url, timeout=20) as client:
+    with httpx.Client(base_url=served.url, timeout=60) as client:
         yield client
 
 
@@ -189,7 +189,7 @@ def test_no_answer_before_what_it_rests_on_is_on_disk(
     with disk:
         served.run(commit)
         with pytest.raises(httpx.ReadTimeout):
-            http.request(method, path, json=body, headers=served.headers, timeout=0.25)
+            http.request(method, path, json=body, headers=served.headers, timeout=0.5)
     assert http.request(method, path, json=body, headers=served.headers).status_code == 200
 
 

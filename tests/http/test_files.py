@@ -19,6 +19,7 @@ import pytest
 from cvx.backend.http.files import satisfiable_ranges
 from cvx.backend.model import FileRecord, file_records
 from tests.live_backend import LiveBackend
+from tests.waiting import until
 
 pytestmark = pytest.mark.deno
 SIZE_MAX = 3_000_000
@@ -31,7 +32,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBackend]:
         "file_deletion_delay_s": 0.0,
         "file_collection_interval_s": 0.05,
         "download_stalled_s": 0.5,
-        "request_time_s": 1.0,
+        "request_time_s": 2.0,
     }
     with LiveBackend(tmp_path_factory.mktemp("data"), limits=limits) as live:
         yield live
@@ -39,7 +40,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBackend]:
 
 @pytest.fixture(scope="module")
 def http(served: LiveBackend) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served.url, timeout=20) as client:
+    with httpx.Client(base_url=served.url, timeout=60) as client:
         yield client
 
 
@@ -72,13 +73,6 @@ def path_of(served: LiveBackend, id: str) -> str:
 
 def stored(served: LiveBackend) -> list[Path]:
     return [path for path in (served.config.data_dir / "files").rglob("*") if path.is_file()]
-
-
-def until(condition: Any, what: str, deadline_s: float = 10.0) -> None:
-    deadline = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {deadline_s} s"
-        time.sleep(0.01)
 
 
 def refusal(response: httpx.Response) -> tuple[int, str]:
@@ -320,15 +314,15 @@ def test_an_upload_that_is_cut_off_leaves_nothing(served: LiveBackend) -> None:
 
 def test_an_upload_takes_its_time_while_it_goes_on(served: LiveBackend, http: httpx.Client) -> None:
     def slowly() -> Iterator[bytes]:
-        for _ in range(8):
-            time.sleep(0.25)  # Two seconds together; a request may take one without getting on.
+        for _ in range(9):
+            time.sleep(0.25)  # More than two seconds together; a request may take two without getting on.
             yield b"x" * 1_000
 
-    assert record_of(served, upload(served, http, slowly())).size == 8_000
+    assert record_of(served, upload(served, http, slowly())).size == 9_000
 
     def stuck() -> Iterator[bytes]:
         yield b"x" * 1_000
-        time.sleep(1.6)
+        time.sleep(3.0)
         yield b"x"
 
     before = stored(served)

@@ -37,7 +37,7 @@ def client(live: LiveBackend) -> Iterator[TransferClient]:
 def nothing_is_left(live: LiveBackend, client: TransferClient) -> Iterator[None]:
     """No hidden table and no file of an import survives it."""
     yield
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     db = live.backend.services.db
     while db.catalog.hidden() or list((live.config.data_dir / "transfers" / "imports").glob("*/*.run")):
         assert time.monotonic() < deadline, "hidden tables or bulk files stay behind"

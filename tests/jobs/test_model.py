@@ -111,7 +111,7 @@ def with_model(folder: Path, body: Callable[[Model], Awaitable[None]]) -> None:
         async with await Database.open(folder / "data", clock=clock, system_tables=SYSTEM_TABLES) as db:
             await body(Model(db, clock))
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), 120))
 
 
 # ------------------------------------------------------------------------------------------------------- jobs

@@ -68,7 +68,7 @@ class TransferClient:
         assert isinstance(row, dict)
         return row
 
-    def wait(self, id: str, *states: str, deadline_s: float = 40) -> dict[str, Any]:
+    def wait(self, id: str, *states: str, deadline_s: float = 60) -> dict[str, Any]:
         """The state, once it is one of these (or the import has failed)."""
         deadline = time.monotonic() + deadline_s
         while True:
@@ -123,7 +123,7 @@ class TransferClient:
         )
         assert answer.status_code == 200, answer.text
         id = answer.json()["exportId"]
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             row = self.query("_system/cli/exports:getLatest")
             assert row["_id"] == id

@@ -215,4 +215,4 @@ def test_durable_returns_for_what_is_written(store: Store) -> None:
             await store.writable()
         await asyncio.gather(*(store.durable(ts) for ts in range(20)))
 
-    asyncio.run(asyncio.wait_for(body(), 10))
+    asyncio.run(asyncio.wait_for(body(), 120))

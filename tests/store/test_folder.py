@@ -187,7 +187,7 @@ def test_after_a_failed_sync_nothing_is_acknowledged(tmp_path: Path, monkeypatch
         monkeypatch.setattr(os, "fdatasync", broken)
         put(store, 2, 2)
         with pytest.raises(CvxError) as caught:
-            await asyncio.wait_for(store.durable(2), 5)
+            await asyncio.wait_for(store.durable(2), 60)
         assert caught.value.code == "StoreFailed"
         with pytest.raises(CvxError) as refused:
             put(store, 3, 3)
@@ -209,7 +209,7 @@ def test_a_replaced_database_file_is_fatal(tmp_path: Path) -> None:
     async def body() -> None:
         put(store, 2, 2)
         with pytest.raises(CvxError):
-            await asyncio.wait_for(store.durable(2), 5)
+            await asyncio.wait_for(store.durable(2), 60)
 
     asyncio.run(body())
     assert "replaced" in str(told[0])
@@ -228,7 +228,7 @@ def test_who_waits_for_the_disk_hears_of_the_end_on_its_own_thread(tmp_path: Pat
         waiting = asyncio.create_task(store.durable(1))
         await asyncio.sleep(0)
         await asyncio.to_thread(store.close)
-        await asyncio.wait_for(waiting, 5.0)
+        await asyncio.wait_for(waiting, 60)
 
     asyncio.run(main())
 

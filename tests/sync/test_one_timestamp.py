@@ -47,7 +47,7 @@ class Watcher:
                     asked += 1
                 for message in self.client.messages():
                     await socket.send(encode_message(message).decode())
-                events = self.client.receive(await asyncio.wait_for(socket.recv(), 60))
+                events = self.client.receive(await asyncio.wait_for(socket.recv(), 120))
                 for event in events:
                     if isinstance(event, QueryChanged):
                         assert isinstance(event.result, QueryUpdated), event

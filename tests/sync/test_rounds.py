@@ -15,6 +15,7 @@ from cvx.backend.sync.rounds import Rounds
 from cvx.errors import CvxError
 from cvx.protocol.sync_events import Caller, QueryRun
 from tests.functions.deployment import WallClock
+from tests.waiting import happens
 
 
 def test_a_client_that_fails_does_not_keep_an_update_from_others(tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ def test_a_client_that_fails_does_not_keep_an_update_from_others(tmp_path: Path)
 
             for n in range(10):
                 updates.when_durable(broken if n % 4 == 1 else lambda n=n: told.append(n))  # type: ignore[misc]
-            await asyncio.sleep(0.2)
+            await happens(lambda: 8 in told, "the last one being told")
             assert told == [0, 2, 3, 4, 6, 7, 8]
             updates.leave()
 
@@ -44,7 +45,8 @@ def test_a_round_whose_snapshot_is_gone_takes_in_nobody_new(tmp_path: Path) -> N
             rounds = Rounds(executor, db, limits)
             slow = rounds.join()
             assert rounds.join() is slow
-            await asyncio.sleep(0.3)
+            held = slow._snapshot
+            await happens(lambda: held.is_expired, "the snapshot's end")
             fresh = rounds.join()
             assert fresh is not slow and fresh.ts == slow.ts
             for one in (slow, slow, fresh):
@@ -81,7 +83,7 @@ def test_who_leaves_takes_nothing_from_runs_that_others_may_share(tmp_path: Path
             )  # Nobody else holds the snapshot from here on.
             round.leave()
             executor.answer.set()
-            await asyncio.sleep(0.05)
+            await happens(lambda: answers, "the answer")
             assert executor.expired == [False] and len(answers) == 1
 
     asyncio.run(main())
@@ -97,7 +99,7 @@ def test_passing_trouble_is_asked_again(tmp_path: Path) -> None:
             answers: list[Any] = []
             for asked in (1, 2):
                 round.ask(run, caller, answers.append)
-                await asyncio.sleep(0.05)
+                await happens(lambda asked=asked: len(answers) == asked, "the answer")  # type: ignore[misc]
                 assert (executor.asked, len(answers)) == (asked, asked)
             round.leave()
 

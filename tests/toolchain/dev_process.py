@@ -146,7 +146,7 @@ class Dev:
         """Interrupt it; its exit code and how long it took to end."""
         begin = time.monotonic()
         os.kill(self.process.pid, number)
-        code = self.process.wait(10)
+        code = self.process.wait(60)
         return code, time.monotonic() - begin
 
     def state(self) -> dict[str, Any]:

@@ -399,6 +399,6 @@ def test_a_build_can_be_given_up(chat: App) -> None:
         assert not building.done()
         chat.bundler.close()
         with pytest.raises(CvxError) as caught:
-            building.result(timeout=10)
+            building.result(timeout=60)
     assert caught.value.code == "BundlerFailed"
     assert process.poll() is not None

@@ -253,7 +253,7 @@ def test_second_dev_refuses_by_name_and_a_stale_lock_heals(project: Path) -> Non
         assert str(first.process.pid) in second.stderr
         backend = first.state()["pid"]
         os.kill(first.process.pid, signal.SIGKILL)
-        first.process.wait(5)
+        first.process.wait(60)
     assert alive(backend), "kill -9 leaves the backend to the next command"
     with Dev(project) as third:
         third.ready()
@@ -301,7 +301,7 @@ def test_once_and_until_success_and_run(project: Path) -> None:
         dev.failed("BundleFailed")
         write_notes(project, "finally")
         dev.ready()
-        assert dev.process.wait(10) == 0
+        assert dev.process.wait(60) == 0
 
 
 def test_once_fails_on_type_errors(project: Path) -> None:
@@ -323,13 +323,13 @@ def test_until_success_waits_for_the_types(project: Path) -> None:
         dev.failed("TypeErrors")
         write_notes(project, "two")
         dev.ready()
-        assert dev.process.wait(10) == 0
+        assert dev.process.wait(60) == 0
 
 
 def test_front_end_that_fails_ends_dev(project: Path) -> None:
     with Dev(project, "--start", "exit 7") as dev:
         dev.ready()
-        assert dev.process.wait(10) == 1
+        assert dev.process.wait(60) == 1
         assert "status 7" in "".join(dev.errors) or dev.event("end")["error"]["code"] == "FrontEndFailed"
 
 

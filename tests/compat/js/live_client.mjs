@@ -28,7 +28,7 @@ function follow(client, query, args) {
         waiters.delete(check);
         resolve(found);
       };
-      const timer = setTimeout(() => reject(new Error(`not seen: ${test} in ${JSON.stringify(seen.map(String))}`)), 10_000);
+      const timer = setTimeout(() => reject(new Error(`not seen: ${test} in ${JSON.stringify(seen.map(String))}`)), 40_000);
       waiters.add(check);
       check();
     });

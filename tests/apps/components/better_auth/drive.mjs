@@ -42,7 +42,7 @@ await check("signing up makes a user in the component and a profile in the app",
   assert.equal(data.user.email, "ada@example.com");
   const live = await signedIn(ada);
   const me = watch(live, auth.me);
-  await until(() => me.value, "functions knowing who calls", 15_000);
+  await until(() => me.value, "functions knowing who calls");
   assert.deepEqual(me.value, { email: "ada@example.com", name: "Ada", profile: "Ada" });
   await live.mutation(auth.write, { text: "first" });
   assert.deepEqual(await live.query(auth.mine), ["first"]);
@@ -60,11 +60,11 @@ await check("signing in from elsewhere shows one's own notes; others see theirs"
   const other = browser();
   assert.equal((await other.signIn.email({ email: "ada@example.com", password: "correct horse" })).error, null);
   const live = await signedIn(other);
-  assert.deepEqual(await until(() => live.query(auth.mine).catch(() => null), "the notes", 15_000), ["first"]);
+  assert.deepEqual(await until(() => live.query(auth.mine).catch(() => null), "the notes"), ["first"]);
   const bob = browser();
   assert.equal((await bob.signUp.email({ email: "bob@example.com", password: "staple battery", name: "Bob" })).error, null);
   const bobs = await signedIn(bob);
-  assert.deepEqual(await until(() => bobs.query(auth.mine).catch(() => null), "Bob's notes", 15_000), []);
+  assert.deepEqual(await until(() => bobs.query(auth.mine).catch(() => null), "Bob's notes"), []);
   await live.close();
   await bobs.close();
 });

@@ -6,7 +6,7 @@ import { mutation, query } from "./_generated/server";
 const limiter = new RateLimiter(components.rateLimiter, {
   sendMessage: { kind: "token bucket", rate: 10, period: MINUTE, capacity: 3 },
   signUp: { kind: "fixed window", rate: 2, period: HOUR },
-  quick: { kind: "token bucket", rate: 1, period: 400, capacity: 1 },
+  quick: { kind: "token bucket", rate: 1, period: 1500, capacity: 1 },
   sharded: { kind: "fixed window", rate: 40, period: HOUR, shards: 4 },
 });
 

@@ -78,7 +78,7 @@ def test_replaced_web_globals_stay_with_their_execution(with_pool: WithPool) -> 
         ("state:regexpStatics", None),
         ("state:stackTraceLimit", [10, 50]),
         ("state:performanceMarks", [0, 1]),
-        ("state:overrides", ["mine", "Old", "an old one", 9, 2, "list", True]),
+        ("state:overrides", ["mine", "Old", "an old one", 9, 2, "list", True, "its own"]),
     ],
 )
 def test_changed_intrinsics_work_inside_and_are_gone_after(

@@ -75,7 +75,10 @@ export const overrides = query(async () => {
   fn.call = 2;
   const list: any = [];
   list.toString = () => "list";
-  return [`${object}`, error.name, String(error), bag.get("a"), fn.call, `${list}`, error instanceof Old];
+  const stream: any = new ReadableStream();
+  stream[Symbol.asyncIterator] = () => "its own";
+  const own = stream[Symbol.asyncIterator]();
+  return [`${object}`, error.name, String(error), bag.get("a"), fn.call, `${list}`, error instanceof Old, own];
 });
 
 export const regexpStatics = query(async () => {

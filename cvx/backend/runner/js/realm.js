@@ -361,10 +361,13 @@ const HOT = new Set([
 ]);
 const HOT_NAMES = new Set(["toString", "toLocaleString", "bind"]); // lodash and underscore are functions with a `bind`.
 
+const WEB_PROTOTYPES = new Set(WEB.map((name) => globalThis[name]?.prototype));
+
 /** Make plain assignment on derived objects work although `object` is frozen. */
 function repairOverrides(object) {
   for (const key of Reflect.ownKeys(object)) {
-    if (typeof key !== "string" || key === "prototype") continue;
+    // A stream gets a Symbol.asyncIterator of its own from the AI SDK. Symbols of the language itself are hot.
+    if (key === "prototype" || (typeof key === "symbol" && !WEB_PROTOTYPES.has(object))) continue;
     if (HOT.has(object) && !HOT_NAMES.has(key)) continue;
     const property = Object.getOwnPropertyDescriptor(object, key);
     if (!("value" in property) || !property.writable || !property.configurable) continue;
@@ -372,7 +375,7 @@ function repairOverrides(object) {
     const { get, set } = {
       get() { return value; },
       set(replacement) {
-        if (this === object) throw new TypeError(`Cannot assign to read only property '${key}' of a shared object`);
+        if (this === object) throw new TypeError(`Cannot assign to read only property '${String(key)}' of a shared object`);
         if (Object.hasOwn(this, key)) this[key] = replacement;
         else Object.defineProperty(this, key, { value: replacement, writable: true, enumerable: true, configurable: true });
       },

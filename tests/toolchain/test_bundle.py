@@ -402,3 +402,13 @@ def test_a_build_can_be_given_up(chat: App) -> None:
             building.result(timeout=60)
     assert caught.value.code == "BundlerFailed"
     assert process.poll() is not None
+
+
+def test_warnings_about_the_page_say_nothing_about_the_functions(chat: App) -> None:
+    """A framework makes its own tsconfig when it starts; anything else is said once, not for every target."""
+    config = chat.root / "tsconfig.json"
+    config.write_text('{"extends": "$app/tsconfig"}')
+    assert chat.bundle().warnings == ()
+    config.write_text('{"compilerOptions": {"target": "no such thing"}}')
+    (warning,) = chat.bundle().warnings
+    assert (warning.file, warning.line) == ("tsconfig.json", 1)

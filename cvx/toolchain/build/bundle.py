@@ -101,7 +101,8 @@ def bundle_project(graph: ComponentGraph, bundler: Bundler) -> Bundle:
         (
             *project.config.warnings,
             *(w for entries in graph.entry_points.values() for w in entries.warnings),
-            *(w for b in built.values() for w in b.warnings),
+            # What lies outside the functions' folder is seen, and complained about, once for each target.
+            *dict.fromkeys(w for b in built.values() for w in b.warnings),
         ),
     )
 

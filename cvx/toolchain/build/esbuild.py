@@ -264,7 +264,7 @@ class Bundler:
             tuple(Path(p) for p in result.inputs),
             tuple(result.externals),
             tuple(_diagnostic(project, m, "error", platform=target.platform) for m in result.errors),
-            tuple(_diagnostic(project, m, "warning") for m in result.warnings),
+            tuple(_diagnostic(project, m, "warning") for m in result.warnings if not _is_of_the_page(m)),
         )
 
     def _ask(self, project: Project, request: dict[str, Any]) -> _Answer:
@@ -352,6 +352,15 @@ def _diagnostic(
         notes=tuple(notes),
         hint=hint or _hint(message.text, severity),
     )
+
+
+def _is_of_the_page(warning: _Message) -> bool:
+    """Whether a warning is about a tsconfig.json whose base is not there.
+
+    A front end's tool makes it when it starts for the first time (SvelteKit's `$app/tsconfig`), which `cvx dev` lets it
+    do after the first push. What it would mean for the functions, the type checker says.
+    """
+    return warning.text.startswith("Cannot find base config file ")
 
 
 def _frame(path: Path, location: _Location, column: int, length: int) -> tuple[FrameLine, ...]:

@@ -46,6 +46,8 @@ from cvx.toolchain.project import (
 READY_DEADLINE_S = 30.0
 READY_POLL_S = 0.01
 STOP_DEADLINE_S = 0.6
+# Projects that are started together all see the same port free; each round one of them gets it.
+PORT_TRIES = 12
 SECRET_VARIABLE = "CVX_INSTANCE_SECRET"
 LOG_BYTES_MAX = 4 << 20
 _LOCAL_URL = re.compile(r"http://(?:127\.0\.0\.1|localhost):(\d+)/?\Z")
@@ -124,13 +126,13 @@ async def start_backend(
                 reporter.report(Notice(f"{what}. To apply them: cvx backend stop", "warning"))
             return adopted
         _trim(state.log_file)
-        for last in (False, False, True):
+        for attempt in range(1, PORT_TRIES + 1):
             config = _with_ports(project, state, reporter, port)
             try:
                 return await _start(project, state, config, limits)
             except CvxError as error:
                 # Another project's backend may have taken the port between our look and our child's.
-                if last or port is not None or "PortInUse" not in error.message:
+                if attempt == PORT_TRIES or port is not None or "PortInUse" not in error.message:
                     raise
         raise AssertionError("the last try returns or raises")
 

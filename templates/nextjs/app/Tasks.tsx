@@ -33,8 +33,11 @@ export function Tasks({ preloaded }: { preloaded: Preloaded<typeof api.tasks.lis
       {tasks.length === 0 && <p className="hint">Nothing to do. Open this page twice and add something.</p>}
       <ul>
         {tasks.map((task) => (
-          <li key={task._id} className={task.done ? "done" : ""} onClick={() => toggle({ id: task._id })}>
-            {task.text}
+          <li key={task._id} className={task.done ? "done" : ""}>
+            <label>
+              <input type="checkbox" checked={task.done} onChange={() => toggle({ id: task._id })} />
+              {task.text}
+            </label>
           </li>
         ))}
       </ul>

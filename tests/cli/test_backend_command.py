@@ -85,7 +85,7 @@ def test_serve_answers_and_stops_cleanly(tmp_path: Path, number: signal.Signals)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 20
         assert "Traceback" not in err
         assert out == ""
     finally:

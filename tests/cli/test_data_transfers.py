@@ -234,7 +234,7 @@ def test_ctrl_c_leaves_everything_as_it_was(
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
     assert client.size("held") == 1
     newest = client.query("_system/cli/queryImport:list")[0]
     assert newest["state"]["state"] == "failed" and newest["state"]["error_code"] == "ImportCanceled"

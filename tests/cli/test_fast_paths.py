@@ -75,12 +75,18 @@ def test_version_as_text_and_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("argument", ["--version", "--help"])
-def test_answers_within_150_ms_of_work(argument: str) -> None:
-    """Processor time, which other programs on the machine cannot stretch."""
-    seconds = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([*CVX, argument], env=environment(), capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-    assert min(seconds) <= 0.15, f"{argument} took {min(seconds) * 1000:.0f} ms at best"
+def test_answers_with_little_work(argument: str) -> None:
+    """In processor time, and against Python's own start, so that a slow machine changes nothing. (What it takes in
+    milliseconds is measured by `make bench`.)"""
+
+    def work(*command: str) -> float:
+        seconds = []
+        for _ in range(5):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(command, env=environment(), capture_output=True, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+        return min(seconds)
+
+    nothing = work(sys.executable, "-c", "pass")
+    assert work(*CVX, argument) <= 8 * nothing

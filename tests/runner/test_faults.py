@@ -21,6 +21,7 @@ from cvx.errors import CvxError
 from tests.processes import still_alive
 from tests.runner.host import Host, Runner, bundle_of, processes_of
 from tests.runner.test_isolation import value_of
+from tests.waiting import happens
 
 pytestmark = pytest.mark.deno
 WithPool = Callable[..., None]
@@ -32,8 +33,11 @@ class PatientHost(Host):
     def __init__(self, gate: asyncio.Event) -> None:
         super().__init__()
         self.gate = gate
+        self.begun = False
 
     def syscalls(self, batch: list[Syscall]) -> Awaitable[list[SyscallResult]]:
+        self.begun = True
+
         async def later() -> list[SyscallResult]:
             await self.gate.wait()
             return [self.answer(syscall) for syscall in batch]
@@ -44,7 +48,7 @@ class PatientHost(Host):
 async def survive(runner: Runner, culprit: Awaitable[FunctionOutcome], kind: str) -> None:
     """Run a culprit among innocents: some wait for their host until it is over, others come in all the time."""
     over = asyncio.Event()
-    hosts: list[Host] = []
+    hosts: list[PatientHost] = []
 
     def host() -> Host:
         hosts.append(PatientHost(over))
@@ -57,7 +61,7 @@ async def survive(runner: Runner, culprit: Awaitable[FunctionOutcome], kind: str
 
     patient = [asyncio.create_task(runner.mutation("faults:waits", host=host)) for _ in range(6)]
     others = asyncio.create_task(steady())
-    await asyncio.sleep(0.1)
+    await happens(lambda: sum(each.begun for each in hosts) == 6, "all six being under way")
     outcome = await culprit
     over.set()
     assert outcome.error is not None and outcome.error.kind == kind
@@ -130,7 +134,7 @@ def test_a_hanging_child_is_ended(with_pool: WithPool) -> None:
     async def body(runner: Runner) -> None:
         (pid,) = processes_of()
         os.kill(pid, signal.SIGSTOP)
-        outcomes = await asyncio.gather(*(runner.query("faults:fine", deadline_ms=100.0) for _ in range(5)))
+        outcomes = await asyncio.gather(*(runner.query("faults:fine", deadline_ms=1_000.0) for _ in range(5)))
         assert [value_of(outcome) for outcome in outcomes] == ["fine"] * 5
         assert pid not in processes_of()
 

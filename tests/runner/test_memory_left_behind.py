@@ -10,6 +10,7 @@ import pytest
 from tests.runner.host import Runner
 from tests.runner.test_faults import PatientHost
 from tests.runner.test_isolation import value_of
+from tests.waiting import happens
 
 pytestmark = pytest.mark.deno
 
@@ -27,9 +28,7 @@ def test_only_the_first_call_of_a_child_filled_it(with_pool: Callable[..., None]
             return hosts[-1]
 
         call = asyncio.create_task(runner.mutation("faults:waits", host=host))
-        while not runner.pool._isolates[0].running:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)  # It waits for its host now.
+        await happens(lambda: hosts and hosts[0].begun, "its waiting for the host")
         runner.pool._isolates[0].kill("memory")
         gate.set()
         outcome = await call

@@ -19,6 +19,7 @@ from cvx.errors import CvxError
 from tests.processes import alive, still_alive
 from tests.runner.action_host import Acting, ActingHost
 from tests.runner.host import IMPORT_MS, SEED
+from tests.waiting import happens
 
 pytestmark = pytest.mark.deno
 
@@ -159,7 +160,7 @@ def test_endings(tmp_path: Path) -> None:
             begin = time.monotonic()
             said = await failure(path, deadline_s=0.5)
             assert said == "timeout: Function execution timed out (maximum duration: 0.5s)"
-            assert time.monotonic() - begin < 2.5
+            assert time.monotonic() - begin < 20
         assert await failure("m:kill") == "crash: The process that ran this action crashed"
         assert (
             await failure("m:fill")
@@ -256,8 +257,8 @@ def test_processes_of_old_code_end_soon(tmp_path: Path) -> None:
     async def body(n: Nodes) -> None:
         old = (await n.value("m:pid"))[0]
         new = (await n.value("m:pid", bundle=bundle(**{"m.js": f"{ACTIONS}\n"})))[0]
-        await asyncio.sleep(1.0)
-        assert (alive(old), alive(new), n.nodes.children) == (False, True, 1)
+        await happens(lambda: not alive(old), "the end of the old one")
+        assert (alive(new), n.nodes.children) == (True, 1)
 
     run(tmp_path, body, node_old_child_idle_s=0.2)
 

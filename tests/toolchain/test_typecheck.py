@@ -85,7 +85,7 @@ def test_a_check_can_be_given_up(typed: App) -> None:
     check = Typecheck(typed.project)
     begin = time.monotonic()
     check.cancel()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 20
     check.cancel()
 
 

@@ -98,6 +98,7 @@ def test_there_and_back(served: LiveBackend, http: httpx.Client, size: int) -> N
         "content-type": "image/png",
         "content-length": str(size),
         "digest": "sha-256=" + base64.b64encode(hashlib.sha256(data).digest()).decode(),
+        "etag": '"' + base64.b64encode(hashlib.sha256(data).digest()).decode() + '"',
         "cache-control": "private, max-age=2592000",
         "accept-ranges": "bytes",
         "x-content-type-options": "nosniff",
@@ -253,6 +254,22 @@ def test_parts_of_a_file(served: LiveBackend, http: httpx.Client) -> None:
     assert http.get(empty, headers={"Range": "bytes=0-5"}).status_code == 200
     head = http.head(path, headers={"Range": "bytes=0-9"})
     assert (head.status_code, head.headers["content-length"], head.content) == (206, "10", b"")
+
+
+def test_who_has_it_already_gets_no_bytes(served: LiveBackend, http: httpx.Client) -> None:
+    data = os.urandom(1_000)
+    path = path_of(served, upload(served, http, data))
+    tag = http.get(path).headers["etag"]
+    for names in (tag, f'"other", W/{tag}', "*"):
+        for method in ("GET", "HEAD"):
+            same = http.request(method, path, headers={"If-None-Match": names, "Range": "bytes=0-9"})
+            assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag), names
+            assert "cache-control" in same.headers and "content-length" not in same.headers
+    assert http.get(path, headers={"If-None-Match": '"other"'}).content == data
+    rest = http.get(path, headers={"Range": "bytes=990-", "If-Range": tag})
+    assert (rest.status_code, rest.content) == (206, data[990:])
+    for changed in ('"other"', f"W/{tag}", "Wed, 21 Oct 2015 07:28:00 GMT"):
+        assert http.get(path, headers={"Range": "bytes=990-", "If-Range": changed}).content == data, changed
 
 
 def test_what_is_not_there(served: LiveBackend, http: httpx.Client) -> None:

@@ -88,7 +88,7 @@ def vector_query(
     wanted = dimensions_of(index)
     if type(vector) is not list or not all(type(number) in (int, float) for number in vector):
         raise CvxError(
-            "InvalidVectorQuery", f"The vector of a search in {where} must be an array of numbers."
+            "InvalidVectorQuery", f"The vector of a search in {where} must be an array of finite numbers."
         )
     if len(vector) != wanted:
         raise CvxError(

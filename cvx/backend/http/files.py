@@ -72,7 +72,7 @@ async def upload(call: Call) -> Response:
 
 
 async def download(call: Call) -> Response:
-    """GET and HEAD /api/storage/<storage id>: the file, or one range of its bytes.
+    """GET and HEAD /api/storage/<storage id>: the file, one range of its bytes, or 304 for who has it already.
 
     Raises CvxError: InvalidStoragePath (400), FileNotFound (404).
     """
@@ -89,8 +89,12 @@ async def download(call: Call) -> Response:
     if record is None:
         raise _not_found(storage_id)
     headers = _headers(record)
+    if _is_named(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
     start, end, status = 0, record.size, 200
-    wanted = request.headers.get("range") if "if-range" not in request.headers else None
+    wanted = request.headers.get("range")
+    if request.headers.get("if-range", headers["ETag"]).strip() != headers["ETag"]:
+        wanted = None
     ranges = None if wanted is None or record.size == 0 else satisfiable_ranges(wanted, record.size)
     if ranges is not None:
         if len(ranges) != 1:
@@ -136,6 +140,12 @@ def satisfiable_ranges(header: str, size: int) -> list[tuple[int, int]] | None:
         if start < end:
             found.append((start, end))
     return found
+
+
+def _is_named(header: str | None, tag: str) -> bool:
+    """Whether an If-None-Match header names this tag; weak spellings of it do, as RFC 9110 §13.1.2 has it."""
+    names = [] if header is None else [name.strip() for name in header.split(",")]
+    return "*" in names or any(name.removeprefix("W/") == tag for name in names)
 
 
 class _Download(Response):
@@ -185,7 +195,9 @@ async def _body(call: Call) -> AsyncIterator[bytes]:
 
 
 def _headers(record: FileRecord) -> dict[str, str]:
+    # What is stored never changes, so its digest is a strong validator: broken-off downloads and videos go on by it.
     headers = {
+        "ETag": f'"{record.sha256_base64}"',
         "Accept-Ranges": "bytes",
         "Cache-Control": _CACHE_CONTROL,
         "X-Content-Type-Options": "nosniff",

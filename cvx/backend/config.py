@@ -208,7 +208,7 @@ class Limits:
     action_data_bytes_max: int = 2048 * MIB
     action_resident_bytes_max: int = 1024 * MIB
     action_recycle_bytes: int = 256 * MIB
-    action_notes_bytes_max: int = 1 * MIB  # Of whose turn it is in a child (js/action_state.js).
+    child_notes_bytes_max: int = 1 * MIB  # On a child's standard error (js/action_state.js).
 
     # "use node" actions, which have processes of their own.
     node_args_bytes_max: int = 5 * MIB

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from cvx.backend.runner import action_messages as messages
-from cvx.backend.runner.messages import Hello, frame
+from cvx.backend.runner.messages import FrameReader, Hello, frame
 from cvx.errors import ProtocolError
 
 
@@ -18,7 +18,7 @@ def sent(*texts: bytes) -> bytes:
 
 
 def read(data: bytes, *cuts: int) -> list[tuple[object, list[bytes]]]:
-    splitter = messages.FrameSplitter(1 << 20)
+    splitter = FrameReader(1 << 20)
     edges = [0, *cuts, len(data)]
     bodies = [body for at, to in pairwise(edges) for body in splitter.feed(data[at:to])]
     return [item for body in bodies for item in messages.decode(body)]
@@ -77,7 +77,7 @@ def test_nonsense_is_told_from_messages(body: bytes) -> None:
 
 def test_a_frame_that_is_too_large_is_refused_before_it_is_there() -> None:
     with pytest.raises(ProtocolError) as caught:
-        list(messages.FrameSplitter(1000).feed((1001).to_bytes(4, "little")))
+        list(FrameReader(1000).feed((1001).to_bytes(4, "little")))
     assert caught.value.code == "RunnerFrameTooLarge"
 
 

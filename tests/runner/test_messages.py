@@ -10,9 +10,9 @@ from cvx.backend.runner import messages
 from cvx.errors import ProtocolError
 
 
-def lines_of(frame: bytes) -> list[bytes]:
-    (lines,) = messages.FrameReader(1 << 20).feed(frame)
-    return lines
+def body_of(frame: bytes) -> bytes:
+    (body,) = messages.FrameReader(1 << 20).feed(frame)
+    return body
 
 
 def test_frames_arrive_in_any_pieces() -> None:
@@ -20,8 +20,8 @@ def test_frames_arrive_in_any_pieces() -> None:
     stream = b"".join(frames)
     for step in (1, 3, 7, len(stream)):
         reader = messages.FrameReader(1 << 20)
-        found = [lines for at in range(0, len(stream), step) for lines in reader.feed(stream[at : at + step])]
-        assert found == [[b'["m",%d,0]' % n] for n in range(20)]
+        found = [body for at in range(0, len(stream), step) for body in reader.feed(stream[at : at + step])]
+        assert found == [b'["m",%d,0]' % n for n in range(20)]
 
 
 def test_a_frame_over_the_limit_is_refused() -> None:
@@ -50,7 +50,7 @@ def test_each_message_takes_its_own_payload_lines() -> None:
             b"null",
         ]
     )
-    found = list(messages.decode(lines_of(frame)))
+    found = list(messages.decode(body_of(frame)))
     kinds = [type(message).__name__ for message, _ in found]
     assert kinds == ["SyscallsIssued", "Done", "Done", "ClosureKnown", "SyscallsIssued", "Done"]
     assert found[4][1] == [b"{}", b"[]", b"5"] and found[5][1] == [b"{}", b"null"]
@@ -61,13 +61,25 @@ def test_each_message_takes_its_own_payload_lines() -> None:
     assert found[1][1] == [b'"value"'] and found[2][1] == [b'{"data":1}']
 
 
+NO_SUCH_KIND = b'["d",3,0.5,0,0,0,0,["Uncaught E","","novel",0,0]]'
+
+
 @pytest.mark.parametrize(
     "line",
-    [b"", b"{}", b'["x",1]', b'["d",1]', b'["s",1,[5],0]', b'["s",1,["1.0/get"],0]', b"[" * 5000],
+    [
+        b"",
+        b"{}",
+        b'["x",1]',
+        b'["d",1]',
+        b'["s",1,[5],0]',
+        b'["s",1,["1.0/get"],0]',
+        b"[" * 5000,
+        NO_SUCH_KIND,
+    ],
 )
 def test_nonsense_is_a_protocol_error(line: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
-        list(messages.decode([line]))
+        list(messages.decode(line))
     assert caught.value.code == "RunnerFrameMalformed"
 
 

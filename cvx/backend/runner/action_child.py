@@ -26,10 +26,10 @@ import msgspec
 from cvx.backend.config import Limits
 from cvx.backend.runner import action_messages as messages
 from cvx.backend.runner import deno
-from cvx.backend.runner.action_process import ActionProcess, DeathCause
 from cvx.backend.runner.action_streams import IncomingStream, OutgoingStream, Streams
 from cvx.backend.runner.actions import ActionCall, ActionHost, ActionOutcome, HttpResponseHead
 from cvx.backend.runner.child_memory import ChildMemory
+from cvx.backend.runner.child_process import ChildProcess, ChildProcesses
 from cvx.backend.runner.interface import (
     Environment,
     FunctionFailure,
@@ -39,8 +39,8 @@ from cvx.backend.runner.interface import (
     SyscallFailure,
     TablesChanged,
 )
-from cvx.backend.runner.messages import Hello, SourcesNeeded
-from cvx.errors import CvxError
+from cvx.backend.runner.messages import FrameReader, Hello, SourcesNeeded
+from cvx.backend.runner.verdicts import DeathCause, of_expired_action
 from cvx.values import FunctionPath
 
 inside_action: ContextVar[bool] = ContextVar("inside_action", default=False)
@@ -92,7 +92,9 @@ class Running:
 class ActionChild:
     """One child. `start`, then `run` as often as wanted, then `close`."""
 
-    def __init__(self, profile: ActionProfile, limits: Limits, *, open_realm: bool = False) -> None:
+    def __init__(
+        self, siblings: ChildProcesses, profile: ActionProfile, limits: Limits, *, open_realm: bool = False
+    ) -> None:
         self.profile = profile
         self.limits = limits
         self.open_realm = open_realm
@@ -105,13 +107,14 @@ class ActionChild:
         self.module_records = 0
         self.idle_since = monotonic()
         self._loop = asyncio.get_running_loop()
-        self.process = ActionProcess(
+        self.process = ChildProcess(
+            siblings,
+            f"{profile.environment} actions",
             lambda stderr: profile.start(stderr, open_realm),
-            limits.runner_frame_bytes_max,
-            self._on_frame,
+            self._on_data,
             self._on_end,
         )
-        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._frames = FrameReader(limits.runner_frame_bytes_max)
         self._streams = Streams(limits, self.process.send, self.process.send_frame)
         self._handlers: dict[type, Callable[[Any, list[bytes]], None]] = {
             Hello: self._hello,
@@ -140,27 +143,11 @@ class ActionChild:
 
     @property
     def dead(self) -> bool:
-        return self.process.dead
+        return self.process.ending
 
     async def start(self) -> None:
-        """Start the child and wait until it is ready. Raises CvxError "FunctionRunnerFailed"."""
-        await self.process.start()
-        deno.lend_cpu_time(self.process.pid, 0, self.limits.runner_cpu_lease_s)
-        try:
-            await asyncio.wait_for(asyncio.shield(self._ready), self.limits.runner_start_s)
-        except (asyncio.TimeoutError, ActionLost) as error:
-            self.process.kill("crash")
-            await self.process.gone.wait()
-            raise CvxError(
-                "FunctionRunnerFailed",
-                f"The child that runs {self.profile.environment} actions did not start "
-                f"({type(error).__name__}). {self.process.last_words[-500:]}",
-                kind="unavailable",
-                hint="Try again; if it stays so, reinstall cvx.",
-            ) from None
-        except asyncio.CancelledError:
-            self.process.kill("closed")
-            raise
+        """Start the child and wait until it is ready. Raises CvxError "FunctionRunnerFailed", "BackendStopping"."""
+        await self.process.start(self.limits.runner_start_s)
         self.process.send(messages.config_message(_configured(self.limits)))
 
     async def close(self) -> None:
@@ -212,9 +199,7 @@ class ActionChild:
 
     def _expired(self, running: Running) -> None:
         seconds = running.call.deadline_s
-        message = f"Function execution timed out (maximum duration: {seconds:g}s)"
-        failure = FunctionFailure(message, kind="timeout")
-        self._settle(running, ActionOutcome(None, failure, seconds * 1000.0))
+        self._settle(running, ActionOutcome(None, of_expired_action(seconds), seconds * 1000.0))
 
     def _leave(self, running: Running) -> None:
         """It is over, or given up: whatever was done for it ends."""
@@ -233,19 +218,19 @@ class ActionChild:
 
     # ---- what the child says
 
-    def _on_frame(self, body: bytes) -> None:
+    def _on_data(self, data: bytes) -> None:
         self._heard_at = monotonic()
-        for message, payload in messages.decode(body):
-            if isinstance(message, messages.Part):
-                self._streams.arrived(message)
-                continue
-            handler = self._handlers.get(type(message))
-            if handler is not None:
-                handler(message, payload)
+        for body in self._frames.feed(data):
+            for message, payload in messages.decode(body):
+                if isinstance(message, messages.Part):
+                    self._streams.arrived(message)
+                    continue
+                handler = self._handlers.get(type(message))
+                if handler is not None:
+                    handler(message, payload)
 
     def _hello(self, message: Hello, payload: list[bytes]) -> None:
-        if not self._ready.done():
-            self._ready.set_result(None)
+        self.process.ready()
 
     def _asked(self, message: messages.Asked, payload: list[bytes]) -> None:
         running = self.running.get(message.id)
@@ -310,7 +295,7 @@ class ActionChild:
         running = self.running.get(message.id)
         if running is not None:
             line = LogLine(
-                message.level,  # type: ignore[arg-type]
+                message.level,
                 tuple(message.messages),
                 message.is_truncated,
                 message.timestamp_ms,
@@ -347,7 +332,7 @@ class ActionChild:
         touched, error, value = 0, None, None
         if isinstance(message.error, tuple):
             text, frames, kind, has_data, touched = message.error
-            error = FunctionFailure(text, frames, payload[0] if has_data else None, kind)  # type: ignore[arg-type]
+            error = FunctionFailure(text, frames, payload[0] if has_data else None, kind)
         elif payload:
             value = payload[0]
         outcome = ActionOutcome(value, error, message.user_time_ms, message.memory_bytes)
@@ -432,9 +417,9 @@ class ActionChild:
 
     def watch(self, now: float) -> None:
         """Called every so often: kills a child that is stuck or too large. `turn_s` is for those that share it."""
-        if self.dead or not self._ready.done():
+        if self.dead:
             return
-        self.process.rewind_notes(self.limits.action_notes_bytes_max)
+        self.process.rewind_notes(self.limits.child_notes_bytes_max)
         resident = deno.resident_bytes(self.process.pid)
         if resident is not None and resident > self.limits.action_resident_bytes_max:
             self.process.kill("memory")
@@ -473,9 +458,6 @@ class ActionChild:
 
     def _on_end(self) -> None:
         cause = self.process.cause
-        if not self._ready.done():
-            self._ready.set_exception(ActionLost(cause, blamed=False))
-            self._ready.exception()
         self._streams.break_all("the process that ran the action has ended")
         sole = len(self.running) == 1
         note = self.process.last_note

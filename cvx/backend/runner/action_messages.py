@@ -18,12 +18,12 @@ from typing import Any
 
 import msgspec
 
-from cvx.backend.runner.messages import ClosureKnown, Hello, SourcesNeeded
+from cvx.backend.runner.interface import FailureKind, LogLevel
+from cvx.backend.runner.messages import ClosureKnown, Hello, SourcesNeeded, decoded, line
 from cvx.errors import ProtocolError
 
 _encode = msgspec.json.encode
 _HEADER = 4
-_AROUND = 5  # Header and last line feed.
 _PART_AHEAD = 5
 
 
@@ -57,7 +57,7 @@ class Logged(msgspec.Struct, array_like=True, tag="log", frozen=True):
     """A console line."""
 
     id: int
-    level: str
+    level: LogLevel
     messages: list[str]
     is_truncated: bool
     timestamp_ms: float
@@ -81,7 +81,7 @@ class Ended(msgspec.Struct, array_like=True, tag="d", frozen=True):
     id: int
     user_time_ms: float
     memory_bytes: int
-    error: tuple[str, str, str, int, int] | int
+    error: tuple[str, str, FailureKind, int, int] | int
     has_value: int
 
 
@@ -144,31 +144,6 @@ class Part:
     data: bytes
 
 
-class FrameSplitter:
-    """Bytes as they arrive → the bytes of complete frames."""
-
-    def __init__(self, frame_bytes_max: int) -> None:
-        self._frame_bytes_max = frame_bytes_max
-        self._held = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Raises ProtocolError "RunnerFrameTooLarge"."""
-        held = self._held
-        held += data
-        at = 0
-        while len(held) - at >= _HEADER:
-            size = int.from_bytes(held[at : at + _HEADER], "little")
-            if size > self._frame_bytes_max:
-                raise ProtocolError("RunnerFrameTooLarge", f"A function runner sent a frame of {size} bytes.")
-            if len(held) - at - _AROUND < size:
-                break
-            body = bytes(held[at + _HEADER : at + _HEADER + size])
-            at += _AROUND + size
-            yield body
-        if at:
-            del held[:at]
-
-
 def decode(body: bytes) -> Iterator[tuple[Message | Part, list[bytes]]]:
     """What one frame says, each message with its payload lines. Raises ProtocolError "RunnerFrameMalformed"."""
     if body[:1] == b"\0":
@@ -176,18 +151,7 @@ def decode(body: bytes) -> Iterator[tuple[Message | Part, list[bytes]]]:
             raise ProtocolError("RunnerFrameMalformed", "A function runner sent a frame that is cut off.")
         yield Part(int.from_bytes(body[1:_PART_AHEAD], "little"), body[_PART_AHEAD:]), []
         return
-    lines = body.split(b"\n")
-    at, end = 0, len(lines)
-    while at < end:
-        try:
-            message = _decoder.decode(lines[at])
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise ProtocolError("RunnerFrameMalformed", f"A function runner sent nonsense: {error}") from None
-        payload = at + 1
-        at = payload + _payload_lines(message)
-        if at > end:
-            raise ProtocolError("RunnerFrameMalformed", "A function runner sent a frame that is cut off.")
-        yield message, lines[payload:at]
+    yield from decoded(body, _decoder, _payload_lines)
 
 
 def _payload_lines(message: Message) -> int:
@@ -196,10 +160,6 @@ def _payload_lines(message: Message) -> int:
     if isinstance(message, Ended):
         return message.error[3] if isinstance(message.error, tuple) else message.has_value
     return 0
-
-
-def _line(payload: bytes) -> bytes:
-    return payload.replace(b"\n", b" ") if b"\n" in payload else payload
 
 
 def part_frame(stream: int, data: bytes) -> bytes:
@@ -215,19 +175,19 @@ def config_message(config: dict[str, int]) -> bytes:
 
 def action_message(header: tuple[Any, ...], args_json: bytes, component_args: bytes | None) -> bytes:
     """Run an action; `header` is everything after the tag (see `action` in js/action_host.js)."""
-    text = _encode(("action", *header, component_args is not None)) + b"\n" + _line(args_json)
-    return text if component_args is None else text + b"\n" + _line(component_args)
+    text = _encode(("action", *header, component_args is not None)) + b"\n" + line(args_json)
+    return text if component_args is None else text + b"\n" + line(component_args)
 
 
 def result_message(action: int, operation: int, result: bytes) -> bytes:
     """The result of an operation: raw JSON text."""
-    return b'["answer",%d,%d,0]\n%b' % (action, operation, _line(result))
+    return b'["answer",%d,%d,0]\n%b' % (action, operation, line(result))
 
 
 def failure_message(action: int, operation: int, message: str, data_json: bytes | None) -> bytes:
     """An operation has failed."""
     text = _encode(("answer", action, operation, (message, 0 if data_json is None else 1)))
-    return text if data_json is None else text + b"\n" + _line(data_json)
+    return text if data_json is None else text + b"\n" + line(data_json)
 
 
 def blob_message(action: int, operation: int, stream: int, content_type: str | None) -> bytes:

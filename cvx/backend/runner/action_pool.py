@@ -15,7 +15,6 @@ Source: reference/runtime-and-database.md §1.4, §3.3; docs/adr/0009.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,14 +25,12 @@ from cvx.backend.config import Limits
 from cvx.backend.runner import deno
 from cvx.backend.runner.action_child import ActionChild, ActionLost, ActionProfile, inside_action
 from cvx.backend.runner.actions import ActionCall, ActionHost, ActionOutcome
-from cvx.backend.runner.interface import FunctionFailure
+from cvx.backend.runner.child_process import WATCH_EVERY_S, ChildProcesses, look_at
 from cvx.backend.runner.places import Places, too_many
-from cvx.errors import CvxError
+from cvx.backend.runner.verdicts import of_action, stopping
 from cvx.values import FunctionPath
 
-_WATCH_EVERY_S = 0.1
 _STUCK_AFTER_S = 0.05
-_START_PAUSE_S = 0.1
 
 
 def isolate_profile(limits: Limits, deno_path: Path) -> ActionProfile:
@@ -55,10 +52,10 @@ class ActionPool:
     def __init__(self, limits: Limits, profile: ActionProfile | None = None) -> None:
         self._limits = limits
         self._profile = profile
+        self._processes = ChildProcesses()
         self._children: list[ActionChild] = []
         self._apart: list[ActionChild] = []  # With an open realm, one action at a time.
-        self._starting: asyncio.Task[ActionChild] | None = None
-        self._closings: set[asyncio.Task[None]] = set()
+        self._starting: asyncio.Task[None] | None = None
         waiting = (limits.actions_waiting_max, limits.actions_wait_s)
         self._places = {
             "action": Places(limits.actions_running_max, *waiting, "actions"),
@@ -68,7 +65,6 @@ class ActionPool:
         self._needs_open_realm: OrderedDict[tuple[str, FunctionPath], None] = OrderedDict()
         self._computers: OrderedDict[FunctionPath, None] = OrderedDict()
         self._watcher: asyncio.Task[None] | None = None
-        self._closing = False
 
     @property
     def children(self) -> int:
@@ -84,32 +80,33 @@ class ActionPool:
 
     async def close(self) -> None:
         """End every child and wait until they are gone. Actions under way fail as "unavailable"."""
-        self._closing = True
+        self._processes.closing = True
         if self._starting is not None:
             self._starting.cancel()
-            await asyncio.gather(self._starting, return_exceptions=True)
         if self._watcher is not None:
             self._watcher.cancel()
         for places in self._places.values():
-            places.close(_stopping())
-        children = [*self._children, *self._apart]
-        await asyncio.gather(*(child.close() for child in children), *self._closings, return_exceptions=True)
+            places.close()
+        await self._processes.close([*self._children, *self._apart])
         self._children.clear()
         self._apart.clear()
 
     async def _watch(self) -> None:
         while self._children or self._apart:
-            await asyncio.sleep(_WATCH_EVERY_S)
-            now = monotonic()
-            for child in [*self._children, *self._apart]:
-                if child.dead:
-                    self._end(child)  # Whoever had a call in it knows already.
-                elif child.running or child.silent_s(now) > 0:
-                    self._note_computing(child.computing(now))
-                    child.watch(now)
-                elif not child.reserved and now - child.idle_since > self._limits.action_child_idle_s:
-                    self._end(child)
+            await asyncio.sleep(WATCH_EVERY_S)
+            look_at([*self._children, *self._apart], self._look)
         self._watcher = None
+
+    def _look(self, child: ActionChild, now: float) -> None:
+        if child.dead:
+            self._end(child)  # Whoever had a call in it knows already.
+        elif child.running or child.silent_s(now) > 0:
+            self._note_computing(child.computing(now))
+            child.watch(now)
+        elif not child.reserved and (
+            child.retiring or now - child.idle_since > self._limits.action_child_idle_s
+        ):
+            self._end(child)
 
     def _note_computing(self, path: FunctionPath | None) -> None:
         """Remember a function that kept others waiting: it gets a child to itself from now on, while there are any."""
@@ -125,16 +122,14 @@ class ActionPool:
         for group in (self._children, self._apart):
             if child in group:
                 group.remove(child)
-        task = asyncio.get_running_loop().create_task(child.close())
-        self._closings.add(task)
-        task.add_done_callback(self._closings.discard)
+        self._processes.spawn(child.close())
 
     # ---- who may run
 
     @asynccontextmanager
     async def _place(self, call: ActionCall) -> AsyncIterator[None]:
-        if self._closing:
-            raise _stopping()
+        if self._processes.closing:
+            raise stopping()
         if not inside_action.get():
             async with self._places["http" if call.request is not None else "action"].one():
                 yield
@@ -154,8 +149,8 @@ class ActionPool:
         assert self._profile is not None, "start() comes first"
         began = monotonic()
         while True:
-            if self._closing:
-                raise _stopping()
+            if self._processes.closing:
+                raise stopping()
             now = monotonic()
             alive = [child for child in self._children if not child.dead and not child.retiring]
             free = [c for c in alive if c.silent_s(now) < _STUCK_AFTER_S and not c.is_doubtful]
@@ -178,39 +173,35 @@ class ActionPool:
         return child
 
     async def _start_one(self) -> None:
-        """Start another child; all who need one wait for the same."""
+        """Start another child; all who need one wait for the same, which is started even if none does any more."""
         if self._starting is None:
-            self._starting = asyncio.get_running_loop().create_task(self._new_child())
+            self._starting = self._processes.spawn(self._add_child())
+            self._starting.add_done_callback(self._started)
         starting = self._starting
-        try:
-            child = await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            if self._closing:
-                raise _stopping() from None
-            raise
-        finally:
-            if starting.done() and self._starting is starting:
-                self._starting = None
-        if child not in self._children and not child.dead:
-            self._children.append(child)
-            self._watch_from_now_on()
+        await asyncio.wait({starting})
+        if self._processes.closing:
+            raise stopping()
+        starting.result()
+
+    def _started(self, task: asyncio.Task[None]) -> None:
+        self._starting = None
+        if not task.cancelled():
+            task.exception()  # Perhaps nobody waits any more.
+
+    async def _add_child(self) -> None:
+        self._children.append(await self._new_child())
+        self._watch_from_now_on()
 
     async def _new_child(self, *, open_realm: bool = False) -> ActionChild:
-        """A started child. Tries again, with pauses; raises the last failure."""
-        assert self._profile is not None, "start() comes first"
-        for attempt in itertools.count(1):
-            child = ActionChild(self._profile, self._limits, open_realm=open_realm)
-            try:
-                await child.start()
-                return child
-            except CvxError:
-                if attempt >= self._limits.runner_start_attempts_max or self._closing:
-                    raise
-            await asyncio.sleep(_START_PAUSE_S * attempt)
-        raise AssertionError
+        profile = self._profile
+        assert profile is not None, "start() comes first"
+        return await self._processes.started(
+            lambda: ActionChild(self._processes, profile, self._limits, open_realm=open_realm),
+            self._limits.runner_start_attempts_max,
+        )
 
     def _watch_from_now_on(self) -> None:
-        if self._watcher is None and not self._closing:
+        if self._watcher is None and not self._processes.closing:
             self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     def _give_back(self, child: ActionChild) -> None:
@@ -220,7 +211,7 @@ class ActionPool:
                 self._children.remove(child)
         elif not child.retiring and self._is_worn(child):
             child.retiring = True
-        if child.retiring and not child.reserved and not child.dead and not self._closing:
+        if child.retiring and not child.reserved and not child.dead and not self._processes.closing:
             self._end(child)
 
     def _is_worn(self, child: ActionChild) -> bool:
@@ -248,9 +239,9 @@ class ActionPool:
         try:
             outcome, touched = await child.run(call, host)
         except ActionLost as lost:
-            if self._closing:
-                raise _stopping() from None
-            return self._verdict(lost, call)
+            if self._processes.closing:
+                raise stopping() from None
+            return self._verdict(lost)
         finally:
             child.computers -= computes
             self._give_back(child)
@@ -273,45 +264,21 @@ class ActionPool:
         try:
             return (await child.run(call, host))[0]
         except ActionLost as lost:
-            if self._closing:
-                raise _stopping() from None
-            return self._verdict(lost, call)
+            if self._processes.closing:
+                raise stopping() from None
+            return self._verdict(lost)
         finally:
             child.reserved -= 1
             spare = [c for c in self._apart if not c.reserved and c is not child]
             if child.dead or child.retiring or spare or self._is_worn(child):
                 self._end(child)
 
-    def _verdict(self, lost: ActionLost, call: ActionCall) -> ActionOutcome:
+    def _verdict(self, lost: ActionLost) -> ActionOutcome:
         limits = self._limits
-        if lost.blamed and lost.cause == "timeout":
-            message = (
-                f"Function execution timed out (maximum duration: {limits.action_turn_s:g}s without a pause, "
-                "while other actions wait)"
-            )
-            return _failed(message, "timeout")
-        if lost.blamed and lost.cause == "memory":
-            most = limits.action_heap_bytes_max >> 20
-            message = f"JavaScript execution ran out of memory (maximum memory usage: {most} MB)"
-            return _failed(message, "memory")
-        if lost.blamed:
-            return _failed("The process that ran this action crashed", "crash")
-        return _failed(
-            "Transient error while executing action: the process that ran it was ended by another action. "
-            "It was not run again, since it may have had effects already.",
-            "crash",
+        failure = of_action(
+            lost.cause,
+            blamed=lost.blamed,
+            turn_s=limits.action_turn_s,
+            heap_bytes_max=limits.action_heap_bytes_max,
         )
-
-
-def _failed(message: str, kind: str) -> ActionOutcome:
-    return ActionOutcome(None, FunctionFailure(message, kind=kind))  # type: ignore[arg-type]
-
-
-def _stopping() -> CvxError:
-    return CvxError(
-        "BackendStopping",
-        "The backend is stopping.",
-        kind="unavailable",
-        hint="Try again when it is back.",
-        retry_when="time",
-    )
+        return ActionOutcome(None, failure)

@@ -68,13 +68,15 @@ def child_arguments(deno_path: Path, limits: Limits, *, open_realm: bool = False
     return [*arguments, "--open-realm"] if open_realm else arguments
 
 
-def start_child(deno_path: Path, limits: Limits, *, open_realm: bool = False) -> subprocess.Popen[bytes]:
-    """Start one. Its stdin, stdout and stderr are pipes of ours."""
+def start_child(
+    deno_path: Path, limits: Limits, stderr: int, *, open_realm: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start one. Its stdin and stdout are pipes of ours, `stderr` is a file of the caller."""
     child = subprocess.Popen(
         child_arguments(deno_path, limits, open_realm=open_realm),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         bufsize=0,
         cwd="/",
         env={
@@ -86,7 +88,7 @@ def start_child(deno_path: Path, limits: Limits, *, open_realm: bool = False) ->
         },
         start_new_session=True,  # A Ctrl-C in the terminal is for us to answer, not for the child.
     )
-    limit_child(child.pid, limits.runner_data_bytes_max)  # Code that asks for more gets a RangeError.
+    limit_child(child.pid, limits, limits.runner_data_bytes_max)  # Code that asks for more gets a RangeError.
     return child
 
 
@@ -138,7 +140,7 @@ def start_action_child(
         },
         start_new_session=True,
     )
-    limit_child(child.pid, limits.action_data_bytes_max)
+    limit_child(child.pid, limits, limits.action_data_bytes_max)
     return child
 
 
@@ -226,7 +228,7 @@ def start_node_child(
         )
         child.stdin = os.fdopen(ours_out.detach(), "wb", buffering=0)
         child.stdout = os.fdopen(ours_in.detach(), "rb", buffering=0)
-    limit_child(child.pid, limits.action_data_bytes_max)
+    limit_child(child.pid, limits, limits.action_data_bytes_max)
     return child
 
 
@@ -242,10 +244,12 @@ def _listed(paths: list[Path]) -> str:
     return ",".join(str(path).replace(",", ",,") for path in paths)
 
 
-def limit_child(pid: int, data_bytes_max: int) -> None:
-    """No core dumps, and so much writable memory: V8's own limit knows nothing of array buffers."""
+def limit_child(pid: int, limits: Limits, data_bytes_max: int) -> None:
+    """No core dumps, a first lease of CPU time, and so much writable memory: V8's own limit knows nothing of array
+    buffers."""
     _limit(pid, resource.RLIMIT_CORE, 0)
     _limit(pid, resource.RLIMIT_DATA, data_bytes_max)
+    lend_cpu_time(pid, 0, limits.runner_cpu_lease_s)
 
 
 def lend_cpu_time(pid: int, used_s: float, more_s: float) -> None:
@@ -262,7 +266,7 @@ def _limit(pid: int, what: int, value: int) -> None:
         _, hard = prlimit(pid, what)
         bounded = value if hard == resource.RLIM_INFINITY else min(value, hard)
         prlimit(pid, what, (bounded, hard))
-    except (ProcessLookupError, PermissionError, ValueError):
+    except (OSError, ValueError):
         return  # Gone already, or a kernel that refuses: the parent's own watch remains.
 
 

@@ -1,7 +1,7 @@
 """One Deno child: calls go in, syscalls come out, answers go in, outcomes come out.
 
-Many calls are under way in it at once; everything for one turn of the loop leaves in one write, and what arrives is
-handled where it is read, so a host that answers at once costs no task switch. The child is watched from outside:
+Many calls are under way in it at once, and what arrives is handled where it is read, so a host that answers at once
+costs no task switch. The child is watched from outside:
 silent with work for longer than the deadline, or too large, and it is killed. Those whose fault it may be then are
 *suspects*; the pool runs them again alone.
 
@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import signal
-import subprocess
 from collections.abc import Awaitable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any, Literal
+from typing import Any
 
 from cvx.backend.config import Limits
 from cvx.backend.runner import deno, messages
 from cvx.backend.runner.answers import Answers, Steps, answers, writes_stand
 from cvx.backend.runner.child_memory import ChildMemory
+from cvx.backend.runner.child_process import ChildProcess, ChildProcesses
 from cvx.backend.runner.interface import (
     CodeBundle,
     FunctionCall,
@@ -35,14 +33,11 @@ from cvx.backend.runner.interface import (
     SyscallFailure,
     SyscallHost,
 )
-from cvx.errors import CvxError, ProtocolError
-
-DeathCause = Literal["timeout", "memory", "crash", "closed"]
+from cvx.backend.runner.verdicts import DeathCause
 
 serving: ContextVar[Isolate | None] = ContextVar("serving", default=None)
 """The child whose call's syscalls are being answered in this context: a call made here is a nested one."""
 
-_READ_BYTES = 1 << 20
 _SILENT_MARGIN_S = 0.1
 _STOPPED_FACTOR = 5  # A child that is silent without using CPU (a busy machine) gets this many deadlines.
 
@@ -81,67 +76,55 @@ class Running:
 class Isolate:
     """One child. `start`, then `run` and `analyze` as often as wanted, then `close`."""
 
-    def __init__(self, deno_path: Path, limits: Limits, *, open_realm: bool = False) -> None:
+    def __init__(
+        self, siblings: ChildProcesses, deno_path: Path, limits: Limits, *, open_realm: bool = False
+    ) -> None:
         self.open_realm = open_realm
         self.limits = limits
         self.running: dict[int, Running] = {}
         self.reserved = 0  # calls the pool has given to this child
         self.started_calls = 0
         self.retiring = False
-        self.exclusive = False
-        self.dead = False
-        self.gone = asyncio.Event()
         self.memory_bytes = 0
-        self._deno_path = deno_path
-        self._process: subprocess.Popen[bytes] | None = None
         self._loop = asyncio.get_running_loop()
-        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._process = ChildProcess(
+            siblings,
+            "functions",
+            lambda stderr: deno.start_child(deno_path, limits, stderr, open_realm=open_realm),
+            self._on_data,
+            self._on_end,
+        )
+        self._send = self._process.send
         self._reader = messages.FrameReader(limits.runner_frame_bytes_max)
-        self._outgoing: list[bytes] = []
-        self._unwritten: list[memoryview] = []
-        self._flush_planned = False
         self._ids = itertools.count(1)
         self._memory = ChildMemory(limits, self._send)
         self._in_child = 0
         self._progress_at = monotonic()
         self._cpu_at_silence: tuple[float, float] | None = None
-        self._killed_for: DeathCause | None = None
-        self._stderr = b""
-        self._stdin = self._stdout = self._stderr_fd = -1
 
     @property
     def pid(self) -> int:
-        assert self._process is not None
         return self._process.pid
 
+    @property
+    def dead(self) -> bool:
+        return self._process.ending
+
     async def start(self) -> None:
-        """Start the child and wait until it is ready. Raises CvxError "FunctionRunnerFailed"."""
-        self._process = await asyncio.to_thread(
-            deno.start_child, self._deno_path, self.limits, open_realm=self.open_realm
-        )
-        deno.lend_cpu_time(self.pid, 0, self.limits.runner_cpu_lease_s)
-        process = self._process
-        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-        self._stdin, self._stdout = process.stdin.fileno(), process.stdout.fileno()
-        self._stderr_fd = process.stderr.fileno()
-        for fd in (self._stdin, self._stdout, self._stderr_fd):
-            os.set_blocking(fd, False)
-        self._loop.add_reader(self._stdout, self._on_readable)
-        self._loop.add_reader(self._stderr_fd, self._on_stderr)
-        try:
-            await asyncio.wait_for(asyncio.shield(self._ready), self.limits.runner_start_s)
-        except (asyncio.TimeoutError, IsolateLost) as error:
-            self.kill("crash")
-            text = self._stderr.decode("utf-8", "replace").strip()[-500:]
-            raise CvxError(
-                "FunctionRunnerFailed",
-                f"The Deno child that runs functions did not start ({type(error).__name__}). {text}",
-                kind="unavailable",
-                hint=f"Try it by hand: {self._deno_path} --version",
-            ) from None
-        except asyncio.CancelledError:
-            self.kill("closed")
-            raise
+        """Start the child and wait until it is ready. Raises CvxError "FunctionRunnerFailed", "BackendStopping"."""
+        await self._process.start(self.limits.runner_start_s)
+
+    def kill(self, cause: DeathCause) -> None:
+        """End the child now. What was running in it is lost for `cause`."""
+        self._process.kill(cause)
+
+    async def close(self) -> None:
+        """Let the child end by itself, or end it; returns when it is gone, and no call waits for it."""
+        self.retiring = True
+        await self._process.stop(self.limits.runner_stop_s, kill=bool(self.running))
+        for running in self.running.values():
+            if not running.future.done():  # Its host is still at work for a child that died before.
+                running.future.set_exception(IsolateLost("closed", suspect=False, sole=False))
 
     # ---- calls
 
@@ -189,7 +172,7 @@ class Isolate:
         return await self._wait(running)
 
     def _enter(self, bundle: CodeBundle, path: str, deadline_ms: float, host: SyscallHost | None) -> Running:
-        if self.dead:
+        if self._process.ending:
             raise IsolateLost("closed", suspect=False, sole=False)
         self._memory.know_bundle(bundle, lambda: {running.bundle for running in self.running.values()})
         self.started_calls += 1
@@ -202,7 +185,7 @@ class Isolate:
         try:
             return await running.future
         finally:
-            if self.running.pop(running.id, None) is not None and not self.dead:
+            if self.running.pop(running.id, None) is not None and not self._process.ending:
                 # Given up (cancelled, or its host failed): the child need not go on with it.
                 self._send(messages.drop_message(running.id))
                 if running.in_child:
@@ -224,8 +207,9 @@ class Isolate:
 
     def watch(self, now: float) -> None:
         """Called every so often while there is work: kills a child that is stuck or too large."""
-        if self.dead or self._process is None:
+        if self.dead:
             return
+        self._process.rewind_notes(self.limits.child_notes_bytes_max)
         resident = deno.resident_bytes(self.pid)
         if resident is not None and resident > self.limits.runner_resident_bytes_max:
             self.kill("memory")
@@ -255,83 +239,14 @@ class Isolate:
     def has_work(self) -> bool:
         return bool(self.running)
 
-    # ---- pipes
+    # ---- what the child says
 
-    def _send(self, message: bytes) -> None:
-        self._outgoing.append(message)
-        if not self._flush_planned:
-            self._flush_planned = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flush_planned = False
-        if not self._outgoing or self.dead:
-            return
-        data = messages.frame(self._outgoing)
-        self._outgoing.clear()
-        if self._unwritten:
-            self._unwritten.append(memoryview(data))
-            return
-        try:
-            written = os.write(self._stdin, data)
-        except BlockingIOError:
-            written = 0
-        except OSError:
-            return  # It is dying: its stdout tells.
-        if written < len(data):
-            self._unwritten.append(memoryview(data)[written:])
-            self._loop.add_writer(self._stdin, self._on_writable)
-
-    def _on_writable(self) -> None:
-        while self._unwritten:
-            view = self._unwritten[0]
-            try:
-                written = os.write(self._stdin, view)
-            except BlockingIOError:
-                return
-            except OSError:
-                self._unwritten.clear()
-                break
-            if written < len(view):
-                self._unwritten[0] = view[written:]
-                return
-            self._unwritten.pop(0)
-        self._loop.remove_writer(self._stdin)
-
-    def _on_stderr(self) -> None:
-        try:
-            data = os.read(self._stderr_fd, 65536)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._loop.remove_reader(self._stderr_fd)
-        self._stderr = (self._stderr + data)[-8192:]
-
-    def _on_readable(self) -> None:
-        try:
-            data = os.read(self._stdout, _READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._on_end()
-            return
+    def _on_data(self, data: bytes) -> None:
         self._progress_at = monotonic()
         self._cpu_at_silence = None
-        try:
-            for lines in self._reader.feed(data):
-                for message, payload in messages.decode(lines):
-                    self._handle(message, payload)
-        except ProtocolError:
-            self.kill("crash")
-            return
-        if self._outgoing:
-            self._flush()
-
-    # ---- what the child says
+        for body in self._reader.feed(data):
+            for message, payload in messages.decode(body):
+                self._handle(message, payload)
 
     def _handle(self, message: messages.ChildMessage, payload: list[bytes]) -> None:
         if isinstance(message, messages.SyscallsIssued):
@@ -356,8 +271,8 @@ class Isolate:
             self._memory.learn_closure(message)
         elif isinstance(message, messages.MemoryUsed):
             self.memory_bytes = message.heap + message.external
-        elif not self._ready.done():
-            self._ready.set_result(None)
+        else:
+            self._process.ready()
 
     def _early_writes_stand(self, running: Running, names: list[str], payload: list[bytes]) -> bool:
         """Do the writes that were settled early, before what they travelled with. If one fails, the attempt does."""
@@ -381,7 +296,7 @@ class Isolate:
         value, failure, frozen = None, None, False
         if isinstance(done.error, tuple):
             message, frames, kind, has_data, touched_realm = done.error
-            failure = FunctionFailure(message, frames, payload[0] if has_data else None, kind)  # type: ignore[arg-type]
+            failure = FunctionFailure(message, frames, payload[0] if has_data else None, kind)
             frozen = bool(touched_realm)
         else:
             value = payload[0]
@@ -389,7 +304,7 @@ class Isolate:
         outcome = FunctionOutcome(
             value,
             failure,
-            [LogLine(level, tuple(texts), cut, at) for level, texts, cut, at in lines],  # type: ignore[arg-type]
+            [LogLine(level, tuple(texts), cut, at) for level, texts, cut, at in lines],
             bool(done.observed & 1),
             bool(done.observed & 2),
             frozenset(done.env_read) if isinstance(done.env_read, list) else frozenset(),
@@ -442,76 +357,10 @@ class Isolate:
 
     # ---- the end
 
-    def kill(self, cause: DeathCause) -> None:
-        """End the child now. What was running in it is lost for `cause`."""
-        if self._killed_for is None:
-            self._killed_for = cause
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)
-
-    async def close(self) -> None:
-        """Let the child end by itself (its input ends), or end it; returns when it is gone."""
-        process = self._process
-        if process is None:
-            return
-        if self.running:
-            self.kill("closed")
-        elif not self.dead and process.stdin is not None:
-            self._killed_for = self._killed_for or "closed"
-            self._end_input()
-        try:
-            await asyncio.wait_for(self.gone.wait(), self.limits.runner_stop_s)
-        except asyncio.TimeoutError:
-            self.kill("closed")
-            await self.gone.wait()
-
-    def _end_input(self) -> None:
-        self.retiring = True
-        self._outgoing.clear()
-        if self._unwritten:
-            self._loop.remove_writer(self._stdin)
-            self._unwritten.clear()
-        assert self._process is not None and self._process.stdin is not None
-        self._process.stdin.close()
-
     def _on_end(self) -> None:
-        if self.dead:
-            return
-        self.dead = True
-        self._loop.remove_reader(self._stdout)
-        if self._unwritten:
-            self._loop.remove_writer(self._stdin)
-        self._burial = self._loop.create_task(self._bury())
-
-    async def _bury(self) -> None:
-        process = self._process
-        assert process is not None
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)  # Its output has ended; nothing more can come.
-        await asyncio.to_thread(process.wait)
-        self._loop.remove_reader(self._stderr_fd)
-        try:
-            while data := os.read(self._stderr_fd, 65536):
-                self._stderr = (self._stderr + data)[-8192:]
-        except OSError:
-            pass
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
-        self._accuse(self._cause())
-        self.gone.set()
-
-    def _cause(self) -> DeathCause:
-        if self._killed_for is not None:
-            return self._killed_for
-        return "memory" if b"out of memory" in self._stderr or b"heap limit" in self._stderr else "crash"
-
-    def _accuse(self, cause: DeathCause) -> None:
         """Tell every call what it has lost. A stuck child is the fault of a call it was working on; memory may
         have been filled by any."""
-        if not self._ready.done():
-            self._ready.set_exception(IsolateLost(cause, suspect=False, sole=False))
-            self._ready.exception()
+        cause = self._process.cause
         all_running = list(self.running.values())
         suspects = [r for r in all_running if r.in_child or cause == "memory"]
         others = len(suspects) > 1 or (

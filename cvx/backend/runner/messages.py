@@ -10,11 +10,12 @@ Rule: a payload may not hold a raw line feed. JSON has them only as white space 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
+from cvx.backend.runner.interface import FailureKind, LogLevel
 from cvx.errors import ProtocolError
 
 _encode = msgspec.json.encode
@@ -53,8 +54,8 @@ class Done(msgspec.Struct, array_like=True, tag="d", frozen=True):
     observed: int
     env_read: list[str] | int
     closed: ClosedStreams | int
-    lines: list[tuple[str, list[str], bool, float]] | int
-    error: tuple[str, str, str, int, int] | int
+    lines: list[tuple[LogLevel, list[str], bool, float]] | int
+    error: tuple[str, str, FailureKind, int, int] | int
     early: list[str] | int = 0
 
 
@@ -83,16 +84,17 @@ class MemoryUsed(msgspec.Struct, array_like=True, tag="m", frozen=True):
 
 ChildMessage = Hello | SyscallsIssued | Done | SourcesNeeded | ClosureKnown | MemoryUsed
 _decoder = msgspec.json.Decoder(ChildMessage)
+_Message = TypeVar("_Message")
 
 
 class FrameReader:
-    """Bytes as they arrive → the lines of complete frames."""
+    """Bytes as they arrive → the bytes of complete frames."""
 
     def __init__(self, frame_bytes_max: int) -> None:
         self._frame_bytes_max = frame_bytes_max
         self._held = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[list[bytes]]:
+    def feed(self, data: bytes) -> Iterator[bytes]:
         """Raises ProtocolError "RunnerFrameTooLarge"."""
         held = self._held
         if (
@@ -100,7 +102,7 @@ class FrameReader:
             and len(data) >= _HEADER
             and len(data) == _AROUND + int.from_bytes(data[:_HEADER], "little")
         ):
-            yield data[_HEADER:-1].split(b"\n")  # The usual case: exactly one frame.
+            yield data[_HEADER:-1]  # The usual case: exactly one frame.
             return
         held += data
         at = 0
@@ -110,23 +112,31 @@ class FrameReader:
                 raise ProtocolError("RunnerFrameTooLarge", f"A function runner sent a frame of {size} bytes.")
             if len(held) - at - _AROUND < size:
                 break
-            lines = bytes(held[at + _HEADER : at + _HEADER + size]).split(b"\n")
+            body = bytes(held[at + _HEADER : at + _HEADER + size])
             at += _AROUND + size
-            yield lines
+            yield body
         if at:
             del held[:at]
 
 
-def decode(lines: list[bytes]) -> Iterator[tuple[ChildMessage, list[bytes]]]:
+def decode(body: bytes) -> Iterator[tuple[ChildMessage, list[bytes]]]:
     """The messages of one frame, each with its payload lines. Raises ProtocolError "RunnerFrameMalformed"."""
+    return decoded(body, _decoder, _payload_lines)
+
+
+def decoded(
+    body: bytes, decoder: msgspec.json.Decoder[_Message], payload_lines: Callable[[_Message], int]
+) -> Iterator[tuple[_Message, list[bytes]]]:
+    """As `decode`, for other messages than these. `payload_lines`: how many lines follow one."""
+    lines = body.split(b"\n")
     at, end = 0, len(lines)
     while at < end:
         try:
-            message = _decoder.decode(lines[at])
+            message = decoder.decode(lines[at])
         except (msgspec.MsgspecError, RecursionError) as error:
             raise ProtocolError("RunnerFrameMalformed", f"A function runner sent nonsense: {error}") from None
         payload = at + 1
-        at = payload + _payload_lines(message)
+        at = payload + payload_lines(message)
         if at > end:
             raise ProtocolError("RunnerFrameMalformed", "A function runner sent a frame that is cut off.")
         yield message, lines[payload:at]
@@ -142,7 +152,8 @@ def _payload_lines(message: ChildMessage) -> int:
     return 0
 
 
-def _line(payload: bytes) -> bytes:
+def line(payload: bytes) -> bytes:
+    """A payload as one line."""
     return payload.replace(b"\n", b" ") if b"\n" in payload else payload
 
 
@@ -154,8 +165,8 @@ def frame(messages: Sequence[bytes]) -> bytes:
 
 def call_message(header: tuple[Any, ...], args_json: bytes, component_args: bytes | None) -> bytes:
     """Run a function; `header` is everything after the tag (see `call` in js/host.js)."""
-    text = _encode(("call", *header, component_args is not None)) + b"\n" + _line(args_json)
-    return text if component_args is None else text + b"\n" + _line(component_args)
+    text = _encode(("call", *header, component_args is not None)) + b"\n" + line(args_json)
+    return text if component_args is None else text + b"\n" + line(component_args)
 
 
 def analyze_message(header: tuple[Any, ...]) -> bytes:
@@ -167,8 +178,8 @@ def results_message(execution: int, kinds: list[Any], payload: list[bytes]) -> b
     """Answers to one SyscallsIssued, in its order. Kinds: 0, [message, has data], {"p": count, "d": done},
     or {"t": 1}: a result behind the tables that there are from now on."""
     if len(kinds) == 1 and kinds[0] == 0:
-        return b'["results",%d,[0]]\n%b' % (execution, _line(payload[0]))
-    return b"\n".join((_encode(("results", execution, kinds)), *map(_line, payload)))
+        return b'["results",%d,[0]]\n%b' % (execution, line(payload[0]))
+    return b"\n".join((_encode(("results", execution, kinds)), *map(line, payload)))
 
 
 def drop_message(execution: int) -> bytes:
@@ -178,7 +189,7 @@ def drop_message(execution: int) -> bytes:
 
 def definition_message(what: str, number: int, content: bytes) -> bytes:
     """Give a number to an environment (`what` = "env") or a table map ("tables"); calls refer to it."""
-    return _encode((what, number)) + b"\n" + _line(content)
+    return _encode((what, number)) + b"\n" + line(content)
 
 
 def unset_message(environments: list[int], tables: list[int]) -> bytes:
@@ -195,7 +206,7 @@ def source_message(sha256: str, path: str, source: bytes, source_map: bytes | No
     """The text of one module, and its source map."""
     text = _encode(("source", sha256, path, source_map is not None)) + b"\n"
     text += _encode(source.decode("utf-8", "replace"))
-    return text if source_map is None else text + b"\n" + _line(source_map)
+    return text if source_map is None else text + b"\n" + line(source_map)
 
 
 def sources_sent_message(key: str) -> bytes:

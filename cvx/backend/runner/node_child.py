@@ -17,6 +17,7 @@ import msgspec
 from cvx.backend.config import Limits
 from cvx.backend.runner.action_child import ActionChild, ActionProfile, Running
 from cvx.backend.runner.actions import ActionCall, HttpResponseHead, StoredBlob
+from cvx.backend.runner.child_process import ChildProcesses
 from cvx.backend.runner.interface import LogLine, Syscall, SyscallFailure, SyscallResult
 from cvx.backend.runner.node_code import NodeCode
 
@@ -37,11 +38,25 @@ class AnalysisCall(ActionCall):
 class NodeChild(ActionChild):
     """A child of one world, with a folder for temporary files that goes when it does."""
 
-    def __init__(self, world: NodeWorld, profile: ActionProfile, limits: Limits, temporary: Path) -> None:
-        super().__init__(profile, limits)
+    def __init__(
+        self,
+        siblings: ChildProcesses,
+        world: NodeWorld,
+        profile: ActionProfile,
+        limits: Limits,
+        temporary: Path,
+    ) -> None:
+        super().__init__(siblings, profile, limits)
         self.world = world
         self.temporary = temporary
         self.looked_at = monotonic()
+
+    async def start(self) -> None:
+        try:
+            await super().start()
+        except BaseException:
+            await self.close()
+            raise
 
     def _send_call(self, running: Running) -> None:
         call = running.call

@@ -55,6 +55,11 @@ class NodeCodeStore:
             await asyncio.shield(self._placing[key])
         return NodeCode(key, folder, packages)
 
+    async def close(self) -> None:
+        """Returns when nothing is being written any more."""
+        while self._placing:
+            await asyncio.wait(self._placing.values())
+
     def _key(self, bundle: CodeBundle, packages: Path | None) -> str:
         known = self._keys.get((bundle.key, packages))
         if known is not None:

@@ -16,12 +16,15 @@ import re
 import secrets
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import msgspec
 
 from cvx.backend.config import Limits
 from cvx.backend.runner import deno
+from cvx.backend.runner.child_process import kill_group
+from cvx.backend.runner.verdicts import stopping
 from cvx.errors import CvxError
 
 Packages = tuple[tuple[str, str], ...]
@@ -44,9 +47,13 @@ class NodePackages:
         self._deno_path = deno_path
         self._limits = limits
         self._installing: dict[str, asyncio.Task[Path]] = {}
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._starting = threading.Lock()  # Held while a process is started, so that `close` misses none.
+        self._closing = False
 
     async def ready(self, packages: Packages) -> Path | None:
-        """The `node_modules` that has them; None when there are none. Raises CvxError "InvalidExternalModules"."""
+        """The `node_modules` that has them; None when there are none. Raises CvxError "InvalidExternalModules",
+        "BackendStopping"."""
         if not packages:
             return None
         for name, version in packages:
@@ -64,6 +71,15 @@ class NodePackages:
             self._installing[key] = task
             task.add_done_callback(lambda _: self._installing.pop(key, None))
         return await asyncio.shield(self._installing[key])
+
+    async def close(self) -> None:
+        """End what is being installed; returns when nothing is under way any more."""
+        with self._starting:
+            self._closing = True
+        for process in [process for process in list(self._processes) if process.returncode is None]:
+            kill_group(process.pid)
+        while self._installing:
+            await asyncio.wait(self._installing.values())
 
     def _project_has(self, packages: Packages) -> bool:
         assert self._project_modules is not None
@@ -104,23 +120,34 @@ class NodePackages:
     def _run_install(self, folder: Path) -> None:
         environment = {**os.environ, "NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1"}
         environment.setdefault("DENO_DIR", str(self._home / ".cache"))
-        try:
-            done = subprocess.run(
+        with self._starting:
+            if self._closing:
+                raise stopping()
+            process = subprocess.Popen(
                 deno.install_arguments(self._deno_path),
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                timeout=self._limits.node_install_s,
-                check=False,
+                start_new_session=True,  # As for the children: a Ctrl-C is for us to answer.
             )
+            self._processes.add(process)
+        try:
+            written, _ = process.communicate(timeout=self._limits.node_install_s)
         except subprocess.TimeoutExpired:
             raise _failed(
                 f"the installation did not end within {self._limits.node_install_s:.0f} s"
             ) from None
-        if done.returncode != 0:
-            output = done.stdout.decode(errors="replace").partition("\nStack backtrace:")[0]
+        finally:
+            if process.returncode is None:
+                kill_group(process.pid)
+                process.wait()
+            self._processes.discard(process)
+        if self._closing:
+            raise stopping()
+        if process.returncode != 0:
+            output = written.decode(errors="replace").partition("\nStack backtrace:")[0]
             last = "\n".join(line for line in output.splitlines() if line.strip())[-1500:]
             raise _failed(f"installing them failed:\n{last}")
 

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 import shutil
-import tempfile
+import subprocess
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
 
 import msgspec
 
@@ -31,6 +31,7 @@ from cvx.backend.runner import deno
 from cvx.backend.runner.action_child import ActionLost, ActionProfile, inside_action
 from cvx.backend.runner.actions import ActionCall, ActionHost, ActionOutcome
 from cvx.backend.runner.analysis import analyzed_module, failure_text
+from cvx.backend.runner.child_process import WATCH_EVERY_S, ChildProcesses, look_at
 from cvx.backend.runner.interface import (
     AnalyzedModule,
     AnalyzeFailure,
@@ -44,10 +45,10 @@ from cvx.backend.runner.node_child import AnalysisCall, AnalysisHost, NodeChild,
 from cvx.backend.runner.node_code import NodeCodeStore
 from cvx.backend.runner.node_packages import NodePackages, Packages
 from cvx.backend.runner.places import Places, too_many
+from cvx.backend.runner.verdicts import DeathCause, of_action, stopping
 from cvx.errors import CvxError
 from cvx.values import FunctionPath
 
-_WATCH_EVERY_S = 0.1
 _LOOK_EVERY_S = 2.0  # At an idle process: something that an action left behind may be computing.
 
 
@@ -65,10 +66,10 @@ class NodePool:
         self._code = NodeCodeStore(home / "code", limits.node_code_folders_max)
         self._packages: NodePackages | None = None
         self._deno_path: Path | None = None
+        self._processes = ChildProcesses()
         self._children: list[NodeChild] = []
         self._starting = 0
         self._changed = asyncio.Event()
-        self._endings: set[asyncio.Task[None]] = set()
         self._places = Places(
             limits.node_actions_running_max,
             limits.actions_waiting_max,
@@ -79,7 +80,6 @@ class NodePool:
         self._digests: OrderedDict[int, tuple[Mapping[str, str], str]] = OrderedDict()
         self._watcher: asyncio.Task[None] | None = None
         self._latest: NodeWorld | None = None
-        self._closing = False
 
     @property
     def children(self) -> int:
@@ -96,19 +96,22 @@ class NodePool:
         await asyncio.to_thread(shutil.rmtree, self._home / "tmp", True)  # Of a backend that was killed.
 
     async def close(self) -> None:
-        """End every child and wait until they are gone."""
-        self._closing = True
-        self._places.close(_stopping())
+        """End every child and every installation, and wait until they are gone."""
+        self._processes.closing = True
+        self._places.close()
         self._notify()
         if self._watcher is not None:
             self._watcher.cancel()
-        for child in list(self._children):
-            self._end(child)
-        while self._endings:
-            await asyncio.gather(*self._endings, return_exceptions=True)
+        try:
+            await self._processes.close(self._children)
+        finally:
+            self._children.clear()
+            if self._packages is not None:
+                await self._packages.close()
+            await self._code.close()
 
     async def prepare(self, packages: Packages) -> None:
-        """Have these packages in place. Raises CvxError "InvalidExternalModules"."""
+        """Have these packages in place. Raises CvxError "InvalidExternalModules", "BackendStopping"."""
         assert self._packages is not None, "start() comes first"
         await self._packages.ready(packages)
 
@@ -118,11 +121,11 @@ class NodePool:
         """See ActionRunner.run_action."""
         size = len(call.args_json)
         if size > self._limits.node_args_bytes_max:
-            return _failed(
+            message = (
                 'The arguments of this "use node" action are too large '
-                f"(actual: {size} bytes, limit: {self._limits.node_args_bytes_max} bytes).",
-                "user",
+                f"(actual: {size} bytes, limit: {self._limits.node_args_bytes_max} bytes)."
             )
+            return ActionOutcome(None, FunctionFailure(message))
         if inside_action.get():
             return await self._run_nested(call, host)
         async with self._places.one():
@@ -142,7 +145,9 @@ class NodePool:
         try:
             world = await self._world(call.bundle, call.env)
         except CvxError as error:
-            return _failed(f"{error.message} {error.hint or ''}".strip(), "user")
+            if self._processes.closing:
+                raise stopping() from None
+            return ActionOutcome(None, FunctionFailure(f"{error.message} {error.hint or ''}".strip()))
         child = await self._checkout(world)
         tainted = True
         try:
@@ -150,14 +155,16 @@ class NodePool:
             tainted = bool(suspicious) or (outcome.error is not None and outcome.error.kind == "timeout")
             return outcome
         except ActionLost as lost:
-            if self._closing:
-                raise _stopping() from None
-            return self._verdict(lost)
+            if self._processes.closing:
+                raise stopping() from None
+            return ActionOutcome(None, self._verdict(lost.cause, blamed=lost.blamed))
         finally:
-            self._give_back(child, tainted)
+            self._give_back(child, tainted=tainted)
 
     async def _world(self, bundle: CodeBundle, variables: Mapping[str, str]) -> NodeWorld:
         assert self._packages is not None, "start() comes first"
+        if self._processes.closing:
+            raise stopping()
         folder = await self._packages.ready(bundle.packages)
         code = await self._code.place(bundle, folder, {child.world.code.key for child in self._children})
         self._latest = NodeWorld(code, self._digest(variables))
@@ -173,25 +180,10 @@ class NodePool:
             self._digests.popitem(last=False)
         return digest
 
-    def _verdict(self, lost: ActionLost) -> ActionOutcome:
+    def _verdict(self, cause: DeathCause, *, blamed: bool) -> FunctionFailure:
         limits = self._limits
-        if lost.blamed and lost.cause == "timeout":
-            return _failed(
-                f"Function execution timed out (maximum duration: {limits.action_turn_s:g}s without a pause, "
-                "while other actions wait)",
-                "timeout",
-            )
-        if lost.blamed and lost.cause == "memory":
-            most = limits.node_heap_bytes_max >> 20
-            return _failed(
-                f"JavaScript execution ran out of memory (maximum memory usage: {most} MB)", "memory"
-            )
-        if lost.blamed:
-            return _failed("The process that ran this action crashed", "crash")
-        return _failed(
-            "Transient error while executing action: the process that ran it was ended by another action. "
-            "It was not run again, since it may have had effects already.",
-            "crash",
+        return of_action(
+            cause, blamed=blamed, turn_s=limits.action_turn_s, heap_bytes_max=limits.node_heap_bytes_max
         )
 
     # ---- processes
@@ -199,14 +191,14 @@ class NodePool:
     async def _checkout(self, world: NodeWorld) -> NodeChild:
         limits = self._limits
         while True:
-            if self._closing:
-                raise _stopping()
+            if self._processes.closing:
+                raise stopping()
             mine = [child for child in self._children if child.world == world and _takes_more(child)]
             free = next((child for child in mine if not child.reserved), None)
             if free is not None:
                 return self._reserve(free)
             if len(self._children) + self._starting < limits.node_children_max or self._evict(world):
-                return self._reserve(await self._start_one(world))
+                return await self._start_one(world)
             shared = min(mine, key=lambda child: child.reserved, default=None)
             if shared is not None and (
                 shared.reserved < limits.node_actions_per_child_max or inside_action.get()
@@ -214,7 +206,7 @@ class NodePool:
                 return self._reserve(shared)
             if not self._starting and (shared is None or inside_action.get()):
                 # Every process is busy with other code: this one must not wait for theirs to end.
-                return self._reserve(await self._start_one(world))
+                return await self._start_one(world)
             await self._next_change()
 
     def _reserve(self, child: NodeChild) -> NodeChild:
@@ -230,42 +222,58 @@ class NodePool:
         return True
 
     async def _start_one(self, world: NodeWorld) -> NodeChild:
+        """A new process, with a place reserved in it."""
         self._starting += 1
+        starting = self._processes.spawn(self._new_child(world))
+        starting.add_done_callback(self._started)
         try:
-            child = await self._new_child(world)
-        finally:
-            self._starting -= 1
-            self._notify()
-        self._children.append(child)
+            await asyncio.wait({starting})
+        except asyncio.CancelledError:
+            if starting.done() and starting.exception() is None:
+                self._give_back(starting.result(), tainted=False)
+            starting.cancel()
+            raise
+        return starting.result()
+
+    def _started(self, task: asyncio.Task[NodeChild]) -> None:
+        self._starting -= 1
+        self._notify()
+        if not task.cancelled():
+            task.exception()  # Perhaps nobody waits any more.
+
+    async def _new_child(self, world: NodeWorld) -> NodeChild:
+        self._code.touch(world.code)
+        child = await self._processes.started(
+            lambda: self._unstarted(world), self._limits.runner_start_attempts_max
+        )
+        self._children.append(self._reserve(child))
         if self._watcher is None:
             self._watcher = asyncio.get_running_loop().create_task(self._watch())
         return child
 
-    async def _new_child(self, world: NodeWorld) -> NodeChild:
+    def _unstarted(self, world: NodeWorld) -> NodeChild:
         limits, deno_path = self._limits, self._deno_path
         assert deno_path is not None, "start() comes first"
-        self._code.touch(world.code)
-        temporary = await asyncio.to_thread(_temporary_folder, self._home / "tmp")
+        temporary = self._home.resolve() / "tmp" / secrets.token_hex(8)
         folders = deno.NodeChildFolders(
             world.code.folder.resolve(), world.code.packages, temporary, native=self._native
         )
+
+        def start(stderr: int, open_realm: bool) -> subprocess.Popen[bytes]:
+            temporary.mkdir(mode=0o700, parents=True)
+            return deno.start_node_child(deno_path, limits, folders, stderr)
+
         profile = ActionProfile(
             environment="node",
-            start=lambda stderr, _: deno.start_node_child(deno_path, limits, folders, stderr),
+            start=start,
             takes=lambda module: False,  # It has them as files.
             children_max=limits.node_children_max,
             calls_per_child_max=limits.node_actions_per_child_max,
             has_open_realm=False,
         )
-        child = NodeChild(world, profile, limits, temporary)
-        try:
-            await child.start()
-        except BaseException:
-            await asyncio.shield(child.close())
-            raise
-        return child
+        return NodeChild(self._processes, world, profile, limits, temporary)
 
-    def _give_back(self, child: NodeChild, tainted: bool) -> None:
+    def _give_back(self, child: NodeChild, *, tainted: bool) -> None:
         child.reserved -= 1
         limits = self._limits
         worn = (
@@ -286,9 +294,7 @@ class NodePool:
         self._children.remove(child)
         if at_once and not child.dead:
             child.process.kill("closed")
-        task = asyncio.get_running_loop().create_task(child.close())
-        self._endings.add(task)
-        task.add_done_callback(self._endings.discard)
+        self._processes.spawn(child.close())
 
     def _notify(self) -> None:
         self._changed.set()
@@ -299,17 +305,18 @@ class NodePool:
 
     async def _watch(self) -> None:
         while self._children:
-            await asyncio.sleep(_WATCH_EVERY_S)
-            now = monotonic()
-            for child in list(self._children):
-                if child.dead and not child.reserved:
-                    self._end(child)
-                elif child.running or child.silent_s(now) > 0 or now - child.looked_at > _LOOK_EVERY_S:
-                    child.looked_at = now
-                    child.watch(now)
-                elif not child.reserved and now - child.idle_since > self._idle_s(child):
-                    self._end(child)
+            await asyncio.sleep(WATCH_EVERY_S)
+            look_at(list(self._children), self._look)
         self._watcher = None
+
+    def _look(self, child: NodeChild, now: float) -> None:
+        if child.dead and not child.reserved:
+            self._end(child)
+        elif child.running or child.silent_s(now) > 0 or now - child.looked_at > _LOOK_EVERY_S:
+            child.looked_at = now
+            child.watch(now)
+        elif not child.reserved and (child.retiring or now - child.idle_since > self._idle_s(child)):
+            self._end(child)
 
     def _idle_s(self, child: NodeChild) -> float:
         """How long it may be idle."""
@@ -324,7 +331,6 @@ class NodePool:
         failures: list[AnalyzeFailure] = []
         world = await self._world(request.bundle, request.env)
         child = await self._start_one(world)
-        self._reserve(child)
         tainted = True
         try:
             for path in request.paths:
@@ -335,7 +341,7 @@ class NodePool:
                 modules[path] = analyzed_module(path, outcome.value_json)
             tainted = bool(failures)
         finally:
-            self._give_back(child, tainted)
+            self._give_back(child, tainted=tainted)
         return AnalyzeResult(modules, failures=tuple(failures))
 
     async def _analyze_one(self, child: NodeChild, request: AnalyzeRequest, path: str) -> FunctionOutcome:
@@ -354,9 +360,10 @@ class NodePool:
         try:
             outcome, _ = await child.run(call, host)
         except ActionLost as lost:
-            if self._closing:
-                raise _stopping() from None
-            outcome = self._verdict(ActionLost(lost.cause, blamed=True))  # Nobody else can be to blame.
+            if self._processes.closing:
+                raise stopping() from None
+            # Nobody else can be to blame.
+            return FunctionOutcome(None, self._verdict(lost.cause, blamed=True), host.lines)
         return FunctionOutcome(outcome.value_json, outcome.error, host.lines)
 
 
@@ -373,22 +380,3 @@ def _explained(failure: AnalyzeFailure) -> AnalyzeFailure:
 
 def _takes_more(child: NodeChild) -> bool:
     return not child.dead and not child.retiring
-
-
-def _temporary_folder(home: Path) -> Path:
-    home.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(dir=home.resolve()))
-
-
-def _failed(message: str, kind: str) -> ActionOutcome:
-    return ActionOutcome(None, FunctionFailure(message, kind=kind))  # type: ignore[arg-type]
-
-
-def _stopping() -> CvxError:
-    return CvxError(
-        "BackendStopping",
-        "The backend is stopping.",
-        kind="unavailable",
-        hint="Try again when it is back.",
-        retry_when="time",
-    )

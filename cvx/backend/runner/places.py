@@ -14,37 +14,43 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from cvx.backend.runner.verdicts import stopping
 from cvx.errors import CvxError
 
 
 class Places:
-    """`running_max` at once; `waiting_max` wait, `wait_s` each at most. `what` they are, for messages."""
+    """`running_max` at once; `waiting_max` wait, `wait_s` each at most (None: as long as it takes). `what` they are,
+    for messages."""
 
-    def __init__(self, running_max: int, waiting_max: int, wait_s: float, what: str) -> None:
+    def __init__(self, running_max: int, waiting_max: int, wait_s: float | None, what: str) -> None:
         self._running_max = running_max
         self._waiting_max = waiting_max
         self._wait_s = wait_s
         self._what = what
         self._running = 0
+        self._closed = False
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
-        """Have a place. Raises CvxError "TooManyConcurrentRequests", or what `close` was given."""
+        """Have a place. Raises CvxError "TooManyConcurrentRequests", "BackendStopping"."""
         await self._enter()
         try:
             yield
         finally:
             self._leave()
 
-    def close(self, error: CvxError) -> None:
-        """Nobody who waits gets a place any more."""
+    def close(self) -> None:
+        """Nobody gets a place any more, nor waits for one: CvxError "BackendStopping"."""
+        self._closed = True
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_exception(error)
+                waiter.set_exception(stopping())
 
     async def _enter(self) -> None:
+        if self._closed:
+            raise stopping()
         if self._running < self._running_max:
             self._running += 1
             return
@@ -65,7 +71,7 @@ class Places:
         if not waiter.done():
             self._waiting.remove(waiter)
             raise too_many(
-                f"No place to run was free for {self._wait_s:g} s: too many {self._what} are running."
+                f"No place to run was free for {self._wait_s or 0:g} s: too many {self._what} are running."
             )
         waiter.result()
 

@@ -14,7 +14,6 @@ Source: reference/runtime-and-database.md §3.3, §13.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -24,6 +23,7 @@ from time import monotonic
 from cvx.backend.config import Limits
 from cvx.backend.runner import deno
 from cvx.backend.runner.analysis import analyzed_module, failure_text
+from cvx.backend.runner.child_process import WATCH_EVERY_S, ChildProcesses, look_at
 from cvx.backend.runner.interface import (
     AnalyzedModule,
     AnalyzeFailure,
@@ -35,12 +35,12 @@ from cvx.backend.runner.interface import (
     SyscallHost,
 )
 from cvx.backend.runner.isolate import EarlyWriteRefused, Isolate, IsolateLost, serving
-from cvx.errors import CvxError
+from cvx.backend.runner.places import Places, too_many
+from cvx.backend.runner.verdicts import of_function, stopping
 from cvx.values import FunctionPath
 
-_WATCH_EVERY_S = 0.1
-_START_PAUSE_S = 0.1
 _STUCK_AFTER_S = 0.05
+_AFTER_FAILED_START_S = 1.0
 
 
 class IsolatePool:
@@ -50,49 +50,57 @@ class IsolatePool:
         self._limits = limits
         self._size = max(1, children)
         self._deno_path = deno_path
+        self._processes = ChildProcesses()
         self._isolates: list[Isolate] = []
+        self._leaving: list[Isolate] = []  # Worn or dead, with calls that have not ended yet.
         self._apart: list[Isolate] = []  # Children of one call: open realms, and cells in use.
         self._cells: list[Isolate] = []  # Empty ones for further suspects.
         self._suspects = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[Isolate]] = deque()
         self._starting: set[asyncio.Task[None]] = set()
-        self._retired: set[asyncio.Task[None]] = set()
-        self._alone = asyncio.Semaphore(limits.runner_suspects_max)
-        self._open = asyncio.Semaphore(limits.runner_open_realms_max)
+        self._no_start_before = 0.0
+        waiting = (limits.runner_calls_waiting_max, None, "functions")
+        self._alone = Places(limits.runner_suspects_max, *waiting)
+        self._open = Places(limits.runner_open_realms_max, *waiting)
         self._needs_open_realm: OrderedDict[tuple[str, FunctionPath], None] = OrderedDict()
         self._watcher: asyncio.Task[None] | None = None
-        self._closing = False
 
     # ---- life
 
     async def start(self) -> None:
-        """Start the children; returns when the first is ready. Raises CvxError "FunctionRunnerFailed"."""
+        """Start the children; returns when there is one. Raises CvxError "FunctionRunnerFailed" when none would start,
+        and "BackendStopping"; then no process is left."""
         if self._deno_path is None:
             self._deno_path = deno.find_deno()
+        try:
+            pending: set[asyncio.Task[None]] = {self._start_one() for _ in range(self._size)}
+            while pending and not self._isolates:
+                ended, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            if self._processes.closing:
+                raise stopping()
+            if not self._isolates:
+                ended.pop().result()
+        except BaseException:
+            await self.close()
+            raise
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
-        first, *others = [self._start_one() for _ in range(self._size)]
-        await first
-        self._isolates_changed()
-        del others
 
     def _start_one(self) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(self._add_isolate())
+        task = self._processes.spawn(self._add_isolate())
         self._starting.add(task)
         task.add_done_callback(self._started)
         return task
 
     def _started(self, task: asyncio.Task[None]) -> None:
         self._starting.discard(task)
-        if (
-            not task.cancelled()
-            and task.exception() is not None
-            and not self._isolates
-            and not self._starting
-        ):
-            error = task.exception()
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        self._no_start_before = monotonic() + _AFTER_FAILED_START_S
+        if not self._starting and all(isolate.dead for isolate in self._isolates):
             while self._waiting:  # Nobody is left who could serve them.
                 waiter = self._waiting.popleft()
-                if not waiter.done() and error is not None:
+                if not waiter.done():
                     waiter.set_exception(error)
 
     async def _add_isolate(self) -> None:
@@ -101,70 +109,71 @@ class IsolatePool:
         self._isolates_changed()
 
     async def _new_isolate(self, *, open_realm: bool = False) -> Isolate:
-        """A started child. Tries again, with pauses; raises the last failure."""
-        assert self._deno_path is not None, "start() comes first"
-        for attempt in itertools.count(1):
-            isolate = Isolate(self._deno_path, self._limits, open_realm=open_realm)
-            try:
-                await isolate.start()
-                return isolate
-            except CvxError:
-                if attempt >= self._limits.runner_start_attempts_max or self._closing:
-                    raise
-            await asyncio.sleep(_START_PAUSE_S * attempt)
-        raise AssertionError
+        deno_path = self._deno_path
+        assert deno_path is not None, "start() comes first"
+        return await self._processes.started(
+            lambda: Isolate(self._processes, deno_path, self._limits, open_realm=open_realm),
+            self._limits.runner_start_attempts_max,
+        )
 
     async def close(self) -> None:
         """End every child and wait until they are gone. Calls under way fail as "unavailable"."""
-        self._closing = True
-        for task in list(self._starting):
+        self._processes.closing = True
+        for task in self._starting:
             task.cancel()
-        await asyncio.gather(*self._starting, return_exceptions=True)
         if self._watcher is not None:
             self._watcher.cancel()
+        self._alone.close()
+        self._open.close()
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_exception(_stopping())
-        isolates = [*self._isolates, *self._apart, *self._cells]
-        await asyncio.gather(
-            *(isolate.close() for isolate in isolates), *self._retired, return_exceptions=True
-        )
-        self._isolates.clear()
-        self._apart.clear()
-        self._cells.clear()
+                waiter.set_exception(stopping())
+        await self._processes.close([*self._isolates, *self._leaving, *self._apart, *self._cells])
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(_WATCH_EVERY_S)
-            now = monotonic()
-            for isolate in [*self._isolates, *self._apart]:
-                if isolate.has_work:
-                    isolate.watch(now)
+            await asyncio.sleep(WATCH_EVERY_S)
+            look_at([*self._isolates, *self._leaving, *self._apart], _look)
+            self._bury_dead()
+            if monotonic() >= self._no_start_before:
+                self._top_up()
+            self._isolates_changed()
+
+    def _top_up(self) -> None:
+        """Have as many children as there should be."""
+        while len(self._isolates) + len(self._starting) < self._size and not self._processes.closing:
+            self._start_one()
 
     # ---- choosing a child
 
     async def _checkout(self) -> Isolate:
         nested_in = serving.get()
-        while True:
-            if self._closing:
-                raise _stopping()
+        if self._processes.closing:
+            raise stopping()
+        if nested_in is not None or not self._waiting:
             isolate = self._choose(nested_in)
             if isolate is not None:
                 isolate.reserved += 1
                 return isolate
-            if not self._isolates and not self._starting:
-                self._start_one()  # None could be started before: perhaps now.
-            if len(self._waiting) >= self._limits.runner_calls_waiting_max:
-                raise CvxError(
-                    "TooManyConcurrentRequests",
-                    "Too many functions are waiting to run.",
-                    kind="overloaded",
-                    hint="Try again in a moment.",
-                )
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._bury_dead()
+        if not self._isolates and not self._starting:
+            self._start_one()  # None could be started before: perhaps now.
+        if len(self._waiting) >= self._limits.runner_calls_waiting_max:
+            raise too_many("Too many functions are waiting to run.")
+        waiter: asyncio.Future[Isolate] = asyncio.get_running_loop().create_future()
+        if nested_in is None:
             self._waiting.append(waiter)
-            await waiter
+        else:
+            self._waiting.appendleft(waiter)  # Who waits for it holds a place.
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            elif not waiter.cancelled() and waiter.exception() is None:
+                self._give_back(waiter.result())
+            raise
 
     def _choose(self, nested_in: Isolate | None) -> Isolate | None:
         if nested_in is not None and nested_in in self._isolates and not nested_in.dead:
@@ -197,13 +206,10 @@ class IsolatePool:
 
     def _give_back(self, isolate: Isolate) -> None:
         isolate.reserved -= 1
-        if isolate.dead:
-            self._bury(isolate)
-        elif not isolate.retiring and self._is_worn(isolate):
-            isolate.retiring = True
-            self._isolates.remove(isolate)
-            self._start_one()
-        if isolate.retiring and isolate.reserved == 0 and not isolate.dead:
+        if isolate in self._isolates and (isolate.dead or self._is_worn(isolate)):
+            self._let_go(isolate)
+        elif isolate in self._leaving and not isolate.reserved:
+            self._leaving.remove(isolate)
             self._retire(isolate)
         if self._waiting:
             self._isolates_changed()
@@ -213,28 +219,39 @@ class IsolatePool:
         return (
             isolate.started_calls >= limits.runner_calls_per_child_life
             or isolate.memory_bytes > limits.runner_recycle_bytes
-        ) and not self._closing
+        ) and not self._processes.closing
 
-    def _bury(self, isolate: Isolate) -> None:
-        if isolate in self._isolates:
-            self._isolates.remove(isolate)
-            if not self._closing:
-                self._start_one()
+    def _bury_dead(self) -> None:
+        """Also those that died with nothing to do."""
+        for isolate in [isolate for isolate in self._isolates if isolate.dead]:
+            self._let_go(isolate)
+        for isolate in [isolate for isolate in self._apart if isolate.dead]:
+            if isolate.open_realm and not isolate.reserved:
+                self._apart.remove(isolate)
+
+    def _let_go(self, isolate: Isolate) -> None:
+        """It takes no more calls; another takes its place. It is closed when the last of its calls is over."""
+        isolate.retiring = True
+        self._isolates.remove(isolate)
+        if isolate.reserved:
+            self._leaving.append(isolate)
+        else:
+            self._retire(isolate)
+        self._top_up()
 
     def _retire(self, isolate: Isolate) -> None:
-        task = asyncio.get_running_loop().create_task(isolate.close())
-        self._retired.add(task)
-        task.add_done_callback(self._retired.discard)
+        self._processes.spawn(isolate.close())
 
     def _isolates_changed(self) -> None:
-        """There may be places: let as many that wait as there are try again."""
-        most = self._limits.runner_calls_per_child_max
-        places = sum(most - i.reserved for i in self._isolates if not i.dead and not i.retiring)
-        while self._waiting and places > 0:
+        """There may be places: they go to those that wait, in turn."""
+        while self._waiting:
+            isolate = self._choose(None)
+            if isolate is None:
+                return
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_result(None)
-                places -= 1
+                isolate.reserved += 1
+                waiter.set_result(isolate)
 
     # ---- running
 
@@ -266,16 +283,17 @@ class IsolatePool:
                 return await attempt(isolate)
             except EarlyWriteRefused:
                 continue
-            except IsolateLost as lost:
-                if self._closing:
-                    raise _stopping() from None
-                deaths += 1
-                if lost.sole and lost.cause in ("timeout", "memory"):
-                    return self._verdict(lost), False
-                if lost.suspect or deaths >= self._limits.runner_restarts_max:
-                    return await self._run_suspect(attempt)
+            except IsolateLost as caught:
+                lost = caught
             finally:
                 self._give_back(isolate)
+            if self._processes.closing:
+                raise stopping()
+            deaths += 1
+            if lost.sole and lost.cause in ("timeout", "memory"):
+                return _verdict(lost), False
+            if lost.suspect or deaths >= self._limits.runner_restarts_max:
+                return await self._run_suspect(attempt)
 
     async def _run_suspect(self, attempt: _Attempt) -> tuple[FunctionOutcome, bool]:
         """Run it with a child to itself, so that a death can be nobody else's fault."""
@@ -285,7 +303,7 @@ class IsolatePool:
             )  # Its parent may hold a place here: it must not wait for one.
         self._suspects += 1
         try:
-            async with self._alone:
+            async with self._alone.one():
                 return await self._run_alone(attempt)
         finally:
             self._suspects -= 1
@@ -296,34 +314,42 @@ class IsolatePool:
     async def _run_alone(self, attempt: _Attempt) -> tuple[FunctionOutcome, bool]:
         most = self._limits.runner_restarts_max
         for deaths in range(1, most + 1):
-            isolate = self._cells.pop() if self._cells else await self._new_isolate()
+            isolate = self._free_cell() or await self._new_isolate()
             self._apart.append(isolate)
             try:
                 return await attempt(isolate)
             except IsolateLost as lost:
-                if self._closing:
-                    raise _stopping() from None
+                if self._processes.closing:
+                    raise stopping() from None
                 blame = lost.cause == "timeout" or (lost.cause == "memory" and lost.sole)
                 if lost.suspect and (blame or deaths == most):
-                    return self._verdict(lost), False
+                    return _verdict(lost), False
             finally:
                 self._apart.remove(isolate)
-                if isolate.dead or self._suspects < 2 or self._closing:
+                if isolate.dead or self._suspects < 2 or self._processes.closing:
                     self._retire(isolate)
                 else:
                     self._cells.append(isolate)  # For the next of those that wait.
         failure = FunctionFailure("The process that runs functions keeps ending", kind="crash")
         return FunctionOutcome(None, failure, []), False
 
+    def _free_cell(self) -> Isolate | None:
+        while self._cells:
+            cell = self._cells.pop()
+            if not cell.dead:
+                return cell
+            self._retire(cell)
+        return None
+
     async def _run_open(self, attempt: _Attempt) -> FunctionOutcome:
         if serving.get() is not None:
             return await self._run_in_open_realm(attempt)
-        async with self._open:
+        async with self._open.one():
             return await self._run_in_open_realm(attempt)
 
     async def _run_in_open_realm(self, attempt: _Attempt) -> FunctionOutcome:
         for _ in range(self._limits.runner_restarts_max):
-            isolate = next((i for i in self._apart if i.open_realm and not i.reserved and not i.dead), None)
+            isolate = self._free_open_realm()
             if isolate is None:
                 isolate = await self._new_isolate(open_realm=True)
                 self._apart.append(isolate)
@@ -331,30 +357,22 @@ class IsolatePool:
             try:
                 return (await attempt(isolate))[0]
             except IsolateLost as lost:
-                if self._closing:
-                    raise _stopping() from None
+                if self._processes.closing:
+                    raise stopping() from None
                 if (lost.cause == "timeout" and lost.suspect) or (lost.cause == "memory" and lost.sole):
-                    return self._verdict(lost)
+                    return _verdict(lost)
             finally:
                 isolate.reserved -= 1
-                spare = [i for i in self._apart if i.open_realm and not i.reserved and i is not isolate]
-                if isolate.dead or spare or self._is_worn(isolate):
+                if isolate.dead or self._is_worn(isolate) or self._free_open_realm(isolate):
                     self._apart.remove(isolate)
                     self._retire(isolate)
         return FunctionOutcome(
             None, FunctionFailure("The process that runs functions ended", kind="crash"), []
         )
 
-    def _verdict(self, lost: IsolateLost) -> FunctionOutcome:
-        if lost.cause == "timeout":
-            message = f"Function execution timed out (maximum duration: {lost.deadline_ms / 1000:g}s)"
-            return FunctionOutcome(None, FunctionFailure(message, kind="timeout"), [])
-        if lost.cause == "memory":
-            message = "JavaScript execution ran out of memory (maximum memory usage: 64 MB)"
-            return FunctionOutcome(None, FunctionFailure(message, kind="memory"), [])
-        return FunctionOutcome(
-            None, FunctionFailure("The process that ran this function crashed", kind="crash"), []
-        )
+    def _free_open_realm(self, beside: Isolate | None = None) -> Isolate | None:
+        free = (i for i in self._apart if i.open_realm and not i.reserved and not i.dead and i is not beside)
+        return next(free, None)
 
     # ---- analysis
 
@@ -408,11 +426,10 @@ class IsolatePool:
 _Attempt = Callable[[Isolate], Awaitable[tuple[FunctionOutcome, bool]]]
 
 
-def _stopping() -> CvxError:
-    return CvxError(
-        "BackendStopping",
-        "The backend is stopping.",
-        kind="unavailable",
-        hint="Try again when it is back.",
-        retry_when="time",
-    )
+def _look(isolate: Isolate, now: float) -> None:
+    if isolate.has_work:
+        isolate.watch(now)
+
+
+def _verdict(lost: IsolateLost) -> FunctionOutcome:
+    return FunctionOutcome(None, of_function(lost.cause, lost.deadline_ms), [])

@@ -153,19 +153,21 @@ def test_chat_vite_offline_writes_wait_and_survive_a_reload(tmp_path: Path, chro
         vite = subprocess.Popen([*command, "--strictPort"], cwd=app, stdout=subprocess.DEVNULL)
         try:
             wait_until_served(url, dev)
-            page = chromium.open(url)
-            page.wait_for(shows_status("synced"), "the page is synced")
+            page, other = chromium.open(url), chromium.open(url)
+            for each in (page, other):
+                each.wait_for(shows_status("synced"), "the page is synced")
             dev.stop()
-            page.wait_for(shows_status("offline"), "the page notices that the backend is gone")
-            page.type_into("form input", "written offline")
-            page.press_enter()
-            page.wait_for_text("1 not sent yet")
+            for each, text in ((page, "written offline"), (other, "in another page")):
+                each.wait_for(shows_status("offline"), "the page notices that the backend is gone")
+                each.type_into("form input", text)
+                each.press_enter()
+                each.wait_for_text("1 not sent yet")
             page.call("Page.reload")
-            page.wait_for_text("1 not sent yet")
+            page.wait_for_text("2 not sent yet")
             page.wait_for_text("Welcome to #general")
             page.type_into("form input", "and another")
             page.press_enter()
-            page.wait_for_text("2 not sent yet")
+            page.wait_for_text("3 not sent yet")
             with Dev(app) as again:
                 again.ready()
                 page.wait_for(shows_status("synced"), "the page is synced again")
@@ -174,7 +176,7 @@ def test_chat_vite_offline_writes_wait_and_survive_a_reload(tmp_path: Path, chro
                 page.call("Page.reload")
                 page.wait_for(shows_status("synced"), "the reloaded page is synced")
                 page.wait_for_text("and another")
-                assert page.evaluate("document.querySelectorAll('article').length") == 2
+                assert page.evaluate("document.querySelectorAll('article').length") == 3
         finally:
             vite.kill()
             vite.wait()

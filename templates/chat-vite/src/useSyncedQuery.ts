@@ -8,7 +8,7 @@ import { useCallback, useEffect, useMemo, useSyncExternalStore } from "react";
 export type SyncStatus = "synced" | "syncing" | "offline";
 
 type Args = Record<string, Value>;
-type Waiting = { key: string; args: Args };
+type Waiting = { key: string; args: Args; at: number };
 
 /**
  * A query that says how fresh it is, and a write that survives a lost connection and a closed page.
@@ -70,9 +70,7 @@ export function useSyncedQuery<
 
   const write = useCallback(
     (args: Omit<FunctionArgs<Mutation>, "key">) => {
-      const entry = { key: crypto.randomUUID(), args: args as Args };
-      queue.add(entry);
-      return send(entry);
+      return send(queue.add(args as Args));
     },
     [queue, send],
   );
@@ -93,14 +91,20 @@ export function useSyncedQuery<
   };
 }
 
-/** The writes of one mutation that the server has not answered, oldest first, kept in the browser. */
+/**
+ * The writes of one mutation that the server has not answered, oldest first, kept in the browser: each under a name of
+ * its own, so that two open pages do not overwrite each other's.
+ */
 class Queue {
   readonly sending = new Set<string>();
   private waiting: Waiting[];
   private readonly listeners = new Set<() => void>();
 
   constructor(private readonly shelf: string) {
-    this.waiting = (load(shelf) as Waiting[] | undefined) ?? [];
+    this.waiting = shelves(shelf)
+      .map((each) => load(each) as Waiting | undefined)
+      .filter((entry) => entry !== undefined)
+      .sort((one, other) => one.at - other.at);
   }
 
   readonly entries = () => this.waiting;
@@ -110,17 +114,21 @@ class Queue {
     return () => this.listeners.delete(listener);
   };
 
-  add(entry: Waiting) {
+  add(args: Args): Waiting {
+    const at = Math.max(Date.now(), (this.waiting.at(-1)?.at ?? 0) + 1);
+    const entry = { key: crypto.randomUUID(), args, at };
+    store(this.shelf + entry.key, entry);
     this.replace([...this.waiting, entry]);
+    return entry;
   }
 
   remove(key: string) {
+    forget(this.shelf + key);
     this.replace(this.waiting.filter((entry) => entry.key !== key));
   }
 
   private replace(waiting: Waiting[]) {
     this.waiting = waiting;
-    store(this.shelf, waiting as unknown as Value);
     this.listeners.forEach((listener) => listener());
   }
 }
@@ -128,7 +136,7 @@ class Queue {
 const queues = new Map<string, Queue>();
 
 function queueOf(name: string): Queue {
-  const known = queues.get(name) ?? new Queue(`synced:queue:${name}`);
+  const known = queues.get(name) ?? new Queue(`synced:write:${name}:`);
   queues.set(name, known);
   return known;
 }
@@ -147,5 +155,21 @@ function load(shelf: string): Value | undefined {
     return text === null ? undefined : jsonToConvex(JSON.parse(text));
   } catch {
     return undefined;
+  }
+}
+
+function forget(shelf: string) {
+  try {
+    localStorage.removeItem(shelf);
+  } catch {
+    // As above.
+  }
+}
+
+function shelves(prefix: string): string[] {
+  try {
+    return Object.keys(localStorage).filter((name) => name.startsWith(prefix));
+  } catch {
+    return [];
   }
 }

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from tests.node_env import npm_project
 
 CVX = [sys.executable, "-m", "cvx"]
@@ -155,10 +157,11 @@ class Dev:
         return noted
 
     def call(self, function: str, args: dict[str, Any] | None = None) -> Any:
-        """Call a function through the command line, as a user beside `cvx dev` does."""
-        done = run_cvx(self.project, "run", function, json.dumps(args or {}))
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        """Call a function as a client does. (`run_cvx(…, "run", …)` is what a user beside `cvx dev` does.)"""
+        url = f"http://127.0.0.1:{self.state()['cloudPort']}/api/run/{function.replace(':', '/')}"
+        answer = httpx.post(url, json={"args": args or {}, "format": "json"}).json()
+        assert answer["status"] == "success", answer
+        return answer["value"]
 
     def _read_events(self) -> None:
         assert self.process.stdout is not None

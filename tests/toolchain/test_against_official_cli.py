@@ -298,18 +298,26 @@ def facts(app: App) -> dict[str, tuple[set[tuple[str, str]], list[tuple[str, str
     return {n: (set(EXPORTED.findall(t)), IMPORTED.findall(t)) for n, t in texts.items()}
 
 
+CONFIGS: list[tuple[dict[str, Any], bool]] = [
+    ({}, True),
+    ({"codegen": {"fileType": "ts"}}, False),
+    ({"codegen": {"staticDataModel": True}}, False),
+    ({"codegen": {"staticApi": True}}, True),
+    ({"generateCommonJSApi": True}, True),
+]
+"""Each in `make test` with a schema or without one, in `make test-long` the other way round, too."""
+
+
 @pytest.mark.parametrize(
-    "config",
+    ("config", "with_schema"),
     [
-        {},
-        {"codegen": {"fileType": "ts"}},
-        {"generateCommonJSApi": True},
-        {"codegen": {"staticDataModel": True}},
-        {"codegen": {"staticApi": True}},
+        *(pytest.param(config, schema, id=f"{json.dumps(config)}-{schema}") for config, schema in CONFIGS),
+        *(
+            pytest.param(config, not schema, id=f"{json.dumps(config)}-{not schema}", marks=pytest.mark.long)
+            for config, schema in CONFIGS
+        ),
     ],
-    ids=json.dumps,
 )
-@pytest.mark.parametrize("with_schema", [True, False], ids=["schema", "no schema"])
 def test_generated_files_say_the_same(make_app: MakeApp, config: dict[str, Any], with_schema: bool) -> None:
     static = bool(config.get("codegen", {}).get("staticApi"))
     files = {"convex/messages.ts": MESSAGES, "convex/lib/deep.ts": DEEP, "convex.json": json.dumps(config)}

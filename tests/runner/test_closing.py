@@ -39,13 +39,19 @@ from tests.runner.host import IMPORT_MS, SEED, Runner, bundle_of
 pytestmark = pytest.mark.deno
 PATIENCE_S = 60.0
 
-_QUERY = "Object.assign(async () => 0, {isQuery: true, isPublic: true, invokeQuery: async () => { %s }})"
-_ACTION = "Object.assign(async () => 0, {isAction: true, isPublic: true, invokeAction: async () => { %s }})"
+QUERY = "Object.assign(async () => 0, {isQuery: true, isPublic: true, invokeQuery: async () => { %s }})"
+MUTATION = (
+    "Object.assign(async () => 0, {isMutation: true, isPublic: true, invokeMutation: async () => { %s }})"
+)
+ACTION = "Object.assign(async () => 0, {isAction: true, isPublic: true, invokeAction: async () => { %s }})"
+_ASK = """await Convex.asyncSyscall("1.0/insert", '{"table":"t","value":{}}'); return "1";"""
 
 
 def functions(template: str) -> CodeBundle:
+    """`fine:f`, `loop:f` and `patch:f` of one kind; `ask:f` is a mutation that asks for something."""
     bodies = {"fine": 'return "1"', "loop": "for (;;);", "patch": 'Array.prototype.mine = 1; return "1"'}
-    return bundle_of(**{name: f"var f = {template % body}; export {{ f }};" for name, body in bodies.items()})
+    texts = {name: template % body for name, body in bodies.items()} | {"ask": MUTATION % _ASK}
+    return bundle_of(**{name: f"var f = {text}; export {{ f }};" for name, text in texts.items()})
 
 
 class Machine:
@@ -129,7 +135,7 @@ def seeds(quick: int, thorough: int) -> list[Any]:
 @pytest.mark.parametrize("seed", seeds(6, 150))
 def test_functions(slow: Machine, seed: int) -> None:
     slow.be(seed)
-    code = functions(_QUERY)
+    code = functions(QUERY)
 
     async def main() -> None:
         pool = IsolatePool(Limits(runner_calls_per_child_life=8, runner_calls_per_child_max=4), 2)
@@ -167,7 +173,7 @@ def kill_one(machine: Machine, choose: random.Random) -> None:
 @pytest.mark.parametrize("seed", seeds(5, 150))
 def test_actions(slow: Machine, seed: int) -> None:
     slow.be(seed)
-    code = functions(_ACTION)
+    code = functions(ACTION)
 
     async def main() -> None:
         limits = Limits(action_child_life_calls=4, actions_per_child_max=2)
@@ -271,7 +277,7 @@ def test_outcomes_are_outcomes(slow: Machine) -> None:
     async def main() -> None:
         pool = IsolatePool(Limits(), 1)
         await pool.start()
-        runner = Runner(pool, functions(_QUERY))
+        runner = Runner(pool, functions(QUERY))
         kinds = {
             path: await runner.query(path, deadline_ms=500.0) for path in ("fine:f", "patch:f", "loop:f")
         }
@@ -281,7 +287,7 @@ def test_outcomes_are_outcomes(slow: Machine) -> None:
         await closed(slow, pool.close)
         actions = ActionPool(Limits())
         await actions.start()
-        acting = Acting(actions, functions(_ACTION))
+        acting = Acting(actions, functions(ACTION))
         for path in ("fine:f", "patch:f"):
             assert await acting.value(path, host=ActingHost()) == 1
         await closed(slow, actions.close)

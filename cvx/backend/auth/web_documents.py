@@ -17,7 +17,7 @@ import logging
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -124,7 +124,7 @@ class WebDocuments:
     async def _fetch_and_keep(self, url: str, held: Document | None) -> Document:
         limits = self._limits
         try:
-            document = await asyncio.wait_for(self._fetch(url, held), limits.auth_fetch_s)
+            document = await _in_time(self._fetch(url, held), limits.auth_fetch_s)
         except FetchFailed as failure:
             self._note_failure(url, failure)
             raise
@@ -218,6 +218,20 @@ class WebDocuments:
                 headers={"user-agent": "cvx"},
             )
         return self._client
+
+
+async def _in_time(work: Coroutine[Any, Any, Document], seconds: float) -> Document:
+    """What it gives. Raises asyncio.TimeoutError. Not `wait_for`: it may lose a cancellation (Python 3.11)."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+    if task.cancelled():
+        raise asyncio.TimeoutError
+    return task.result()
 
 
 def _redirected(source: str, target: str) -> str:

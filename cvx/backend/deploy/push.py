@@ -297,7 +297,7 @@ class PushService:
         if dry_run or not any(change.schema_ids.values()):
             return SchemaComplete()
         while True:
-            changed = asyncio.Event()
+            changed: asyncio.Future[None] = loop.create_future()
             with self._db.snapshot() as snapshot:
                 tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
                 status = schema_status(self._db, tx, change.schema_ids)
@@ -305,10 +305,8 @@ class PushService:
                     await self._db.durable(snapshot.ts)
                     return status
                 subscription = self._db.subscribe(tx.reads, snapshot.ts, _setting(changed))
-            try:
-                await asyncio.wait_for(changed.wait(), deadline - loop.time())
-            except asyncio.TimeoutError:
-                pass
+            try:  # Not `wait_for`: it may lose a cancellation (Python 3.11).
+                await asyncio.wait({changed}, timeout=max(0.0, deadline - loop.time()))
             finally:
                 subscription.close()
 
@@ -414,5 +412,5 @@ def _text(schema: Schema | None) -> str | None:
     return None if schema is None else schema_text(schema)
 
 
-def _setting(event: asyncio.Event) -> Callable[[int], None]:
-    return lambda ts: event.set()
+def _setting(changed: asyncio.Future[None]) -> Callable[[int], None]:
+    return lambda ts: None if changed.done() else changed.set_result(None)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import typer
@@ -24,9 +25,11 @@ from cvx.cli.command import (
     ProjectOption,
     QuietOption,
     VerboseOption,
+    nearest,
+    no_command,
 )
 from cvx.cli.context import GlobalOptions
-from cvx.cli.output import ColorChoice, Output
+from cvx.cli.output import ColorChoice, Output, ReaderGone
 from cvx.errors import CvxError
 
 EXIT_CODES: dict[int, str] = {
@@ -47,6 +50,7 @@ _EXIT_BY_CODE: dict[str, int] = {
     "InputNeeded": 2,
     "UsageError": 2,
     "InvalidSelection": 2,
+    "InvalidDeploymentName": 2,
     "FunctionNotFound": 3,
     "ArgumentValidation": 5,
     "SchemaMismatch": 5,
@@ -131,12 +135,7 @@ class RootGroup(CvxGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise CvxError(
-                "UsageError",
-                f"There is no command {args[0]!r}.",
-                hint=_nearest(args[0], list(COMMANDS), "Did you mean `cvx {}`?")
-                or "`cvx --help` lists them.",
-            )
+            raise no_command("cvx", args[0], list(COMMANDS))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -239,21 +238,39 @@ def run(argv: Sequence[str], *, sign_shown: bool = False) -> int:
         if code == 130:
             raise KeyboardInterrupt
     except CvxError as error:
-        output.error(error)
-        if "--debug" in plain:
-            _traceback(output)
-        return exit_code(error)
+        return _told(partial(_failure, error, output, plain), exit_code(error))
     except KeyboardInterrupt:
-        output.clear_status()
-        if output.json_mode:
-            output.error(CvxError("Interrupted", "Interrupted.", hint=None))
-        return 130
-    except BrokenPipeError:
-        _abandon_stdout()
-        return 1
+        return _told(partial(_interrupted, output), 130)
+    except ReaderGone:
+        return _told(_abandon, 0)
     except Exception as error:
         return _other(error, output, plain)
     return code if isinstance(code, int) else 0
+
+
+def _told(tell: Callable[[], None], code: int) -> int:
+    """`code`, once it has been said why; also when there is nobody to say it to, or no room."""
+    try:
+        tell()
+    except (ReaderGone, CvxError):
+        _abandon()
+    return code
+
+
+def _failure(error: CvxError, output: Output, argv: Sequence[str]) -> None:
+    from cvx.cli.hints import hinted
+
+    if error.code == "CannotPrint":
+        _abandon()
+    output.error(hinted(error))
+    if "--debug" in argv:
+        _traceback(output)
+
+
+def _interrupted(output: Output) -> None:
+    output.clear_status()
+    if output.json_mode:
+        output.error(CvxError("Interrupted", "Interrupted.", hint=None))
 
 
 def exit_code(error: CvxError) -> int:
@@ -278,42 +295,32 @@ def _other(error: Exception, output: Output, argv: Sequence[str]) -> int:
         output.result({"help": error.args[0]}, str(text.get_help()) if text is not None else str(error))
         return 2
     if hasattr(error, "format_message"):
-        output.error(_usage_error(error))
-        return 2
-    output.error(
-        CvxError(
-            "Bug",
-            f"cvx failed in a way it should not: {type(error).__name__}: {error}",
-            kind="internal",
-            hint="Run it again with --debug and report the traceback.",
-        )
+        usage = _usage_error(error, argv)
+        return _told(partial(output.error, usage), 2)
+    bug = CvxError(
+        "Bug",
+        f"cvx failed in a way it should not: {type(error).__name__}: {error}",
+        kind="internal",
+        hint="Run it again with --debug and report the traceback.",
     )
-    if "--debug" in argv:
-        _traceback(output)
-    return 1
+    return _told(partial(_failure, bug, output, argv), 1)
 
 
-def _usage_error(error: Any) -> CvxError:
+def _usage_error(error: Any, argv: Sequence[str]) -> CvxError:
     """Typer's complaint as one of ours: the message, and the nearest thing that exists."""
     message = str(error.format_message())
-    path = error.ctx.command_path if getattr(error, "ctx", None) is not None else "cvx"
+    named = next((word for word in argv if word in COMMANDS), "")
+    path = error.ctx.command_path if getattr(error, "ctx", None) is not None else f"cvx {named}".strip()
     hint = f"`{path} --help` shows what it takes."
     option = getattr(error, "option_name", None)
     if option and getattr(error, "possibilities", None):
         names = list(error.possibilities)
-        hint = _nearest(str(option), names, "Did you mean {}?") or f"Did you mean {' or '.join(names)}?"
+        hint = nearest(str(option), names, "Did you mean {}?") or f"Did you mean {' or '.join(names)}?"
         message = f"{path} has no option {option}."
     elif option and getattr(error, "ctx", None) is not None:
         names = [name for param in error.ctx.command.params for name in param.opts if name.startswith("--")]
-        hint = _nearest(str(option), names, "Did you mean {}?") or hint
+        hint = nearest(str(option), names, "Did you mean {}?") or hint
     return CvxError("UsageError", message, hint=hint)
-
-
-def _nearest(word: str, known: list[str], sentence: str) -> str | None:
-    import difflib
-
-    found = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return sentence.format(found[0]) if found else None
 
 
 def _color(argv: Sequence[str]) -> ColorChoice:
@@ -338,8 +345,8 @@ def _traceback(output: Output) -> None:
     output.raw(traceback.format_exc())
 
 
-def _abandon_stdout() -> None:
-    """The reader of our pipe is gone: keep the interpreter from complaining at exit."""
+def _abandon() -> None:
+    """Nothing more can be printed on standard output: keep the interpreter from complaining at exit."""
     import os
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cvx.cli.context import CommandContext, DeploymentOptions, GlobalOptions
+from cvx.errors import CvxError
 
 GLOBAL_PANEL = "Global options"
 DEPLOYMENT_PANEL = "Deployment options"
@@ -155,11 +156,34 @@ class CvxCommand(TyperCommand):
         _format_options(self, ctx, formatter)
 
 
+def nearest(word: str, known: Sequence[str], sentence: str) -> str | None:
+    """`sentence` with the name that is most like `word`, whatever its case; None when none is."""
+    import difflib
+
+    by_lower = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.5)
+    return sentence.format(by_lower[found[0]]) if found else None
+
+
+def no_command(path: str, word: str, known: Sequence[str]) -> CvxError:
+    """The error for a command that `path` (`cvx data`) does not have."""
+    near = nearest(word, known, f"Did you mean `{path} {{}}`?")
+    return CvxError(
+        "UsageError", f"There is no command `{path} {word}`.", hint=near or f"`{path} --help` lists them."
+    )
+
+
 class CvxGroup(TyperGroup):
     """A group of commands with the same help."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         _format_examples(self, formatter)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        known = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise no_command(ctx.command_path, args[0], known)
+        return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         self.format_commands(ctx, formatter)

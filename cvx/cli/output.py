@@ -121,9 +121,14 @@ class Output:
     def stream(self, piece: bytes) -> None:
         """Data as it comes: a file, or lines that are complete already."""
         self._clear_status()
-        self.stdout.flush()
-        self.stdout.buffer.write(piece)
-        self.stdout.buffer.flush()
+        try:
+            self.stdout.flush()
+            self.stdout.buffer.write(piece)
+            self.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise ReaderGone from None
+        except OSError as error:
+            raise cannot_print(error) from error
 
     # ---- talk: standard error --------------------------------------------------------------------
 
@@ -259,6 +264,23 @@ class Output:
             encoding = stream.encoding or "ascii"
             stream.write(text.encode(encoding, "replace").decode(encoding))
             stream.flush()
+        except BrokenPipeError:
+            raise ReaderGone from None
+        except OSError as error:
+            raise cannot_print(error) from error
+
+
+class ReaderGone(Exception):
+    """Who read our output has seen enough. Not an OSError: Typer would end the process at one of those."""
+
+
+def cannot_print(error: OSError) -> CvxError:
+    """Standard output or error has no room: a full disk, say."""
+    return CvxError(
+        "CannotPrint",
+        f"What was to be printed cannot be written: {error.strerror}.",
+        hint="Make room, or send it elsewhere.",
+    )
 
 
 class TerminalReporter:
@@ -306,11 +328,14 @@ class TerminalReporter:
         pause = 0.1 if self._output.live else max(1.0, (now - self._began_at.get(event.task, now)) / 20)
         if now - self._shown_at < pause:
             return
+        title = self._titles.get(event.task, event.task)
+        if event.done is None and event.detail in ("", title):
+            return  # Nothing that is not there already.
         self._shown_at = now
         count = (
             "" if event.done is None else f" {event.done:,}" + (f"/{event.total:,}" if event.total else "")
         )
-        self._output.status(f"{self._titles.get(event.task, event.task)}{count} {event.detail}".rstrip())
+        self._output.status(f"{title}{count} {event.detail}".rstrip())
 
 
 def error_envelope(error: CvxError) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Prompts:
         if not self.possible:
             raise CvxError(
                 "InputNeeded",
-                f"{question} cannot be asked here: there is no terminal, or questions are switched off.",
+                f"“{question.rstrip(':')}” cannot be asked here: there is no terminal, or questions are switched off.",
                 hint=f"Pass {flag}.",
             )
         self.before()
@@ -93,6 +93,12 @@ def read_stdin() -> str | None:
     if sys.stdin is None or stdin_is_terminal():
         return None
     try:
-        return sys.stdin.read()
+        return sys.stdin.buffer.read().decode("utf-8")  # Not as the locale has it.
+    except UnicodeDecodeError as error:
+        raise CvxError(
+            "NotText",
+            f"Standard input is not text: byte {error.start} is no UTF-8.",
+            hint="Values are text; encode bytes as base64 first.",
+        ) from None
     except (OSError, ValueError):
         return None

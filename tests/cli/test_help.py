@@ -150,7 +150,9 @@ def test_exit_codes_are_documented(tmp_path: Path) -> None:
     ("words", "offered"),
     [
         (["dve"], "cvx dev"),
-        (["env", "sett"], "set"),
+        (["env", "sett"], "cvx env set"),
+        (["data", "LST"], "cvx data list"),
+        (["completion", "shw"], "cvx completion show"),
         (["run", "--wach", "a:b"], "--watch"),
         (["help", "depoy"], "cvx help deploy"),
         (["init", "--template", "chat-vit", "--no-install"], "chat-vite"),

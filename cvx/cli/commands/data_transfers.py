@@ -272,9 +272,10 @@ def _with_place(error: CvxError, name: str) -> CvxError:
     line, entry, rows = (error.details.get(name) for name in ("line", "file", "rows_written"))
     place = f"{name}{f'/{entry}' if entry else ''}{f':{line}' if line else ''}: " if line or entry else ""
     outcome = f"{rows:,} documents were added before that." if rows else "Nothing was imported."
+    outcome = f"\n{outcome}" if "\n" in error.message else f" {outcome}"
     return CvxError(
         error.code,
-        f"{place}{error.message} {outcome}",
+        f"{place}{error.message}{outcome}",
         kind=error.kind,
         hint=error.hint or "Correct the file and import it again.",
         retry_when=error.retry_when,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cvx.cli.command import command, group
+from cvx.cli.command import command, group, nearest
 from cvx.cli.context import CommandContext
 from cvx.errors import CvxError
 
@@ -102,7 +102,7 @@ def select_deployment(context: CommandContext, name: NameArgument) -> None:
             "DeploymentNotFound",
             f"There is no deployment {name!r}. There are: {', '.join(known) or 'none'}.",
             kind="not_found",
-            hint=f"Make it: cvx deployment create {name}",
+            hint=nearest(name, known, "Did you mean {}?") or f"Make it: cvx deployment create {name}",
         )
     changed = select_name(context.project, name)
     context.output.done(f"{name} is chosen." if changed else f"Nothing to do: {name} was chosen already.")

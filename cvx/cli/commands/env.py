@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cvx.cli.command import command, group
+from cvx.cli.command import command, group, nearest
 from cvx.cli.context import CommandContext
 from cvx.cli.prompts import read_stdin
 from cvx.errors import CvxError
@@ -79,7 +79,7 @@ def set_variables(
         context.output.done(f"Set {_names(changes)}.")
     else:
         context.output.done(
-            f"Set {len(changed)} variables ({new} new, {len(changes) - len(changed)} unchanged)."
+            f"Set {len(changed)} variable{'s' if len(changed) != 1 else ''} ({new} new, {len(changes) - len(changed)} unchanged)."
         )
     context.output.result({"set": sorted(changed), "unchanged": sorted(set(changes) - set(changed))})
 
@@ -169,7 +169,7 @@ def _wanted(context: CommandContext, words: list[str], from_file: Path | None) -
         what = "is a folder" if from_file.is_dir() else "does not exist"
         raise CvxError("FileNotFound", f"{from_file} {what}.", kind="not_found", hint="Check the path.")
     if not words:
-        return _bulk(context, from_file.read_text("utf-8-sig") if from_file else read_stdin()), True
+        return _bulk(context, _text(from_file) if from_file else read_stdin()), True
     if all("=" in word for word in words):
         return dict(word.split("=", 1) for word in words), False
     name = words[0]
@@ -182,11 +182,30 @@ def _wanted(context: CommandContext, words: list[str], from_file: Path | None) -
     if len(words) == 2:
         return {name: words[1]}, False
     if from_file is not None:
-        return {name: from_file.read_text("utf-8")}, False
+        return {name: _text(from_file)}, False
     piped = read_stdin()
     if piped:
         return {name: piped.removesuffix("\n")}, False
     return {name: context.prompts.secret(f"Value of {name}:", flag="the value as second argument")}, False
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CvxError(
+            "NotText",
+            f"{file} is not text: byte {error.start} is no UTF-8.",
+            kind="bad_request",
+            hint="Values are text; encode bytes as base64 first.",
+        ) from None
+    except OSError as error:
+        raise CvxError(
+            "FileNotFound",
+            f"{file} cannot be read: {error.strerror}.",
+            kind="not_found",
+            hint="Check the path.",
+        ) from None
 
 
 def _bulk(context: CommandContext, text: str | None) -> dict[str, str]:
@@ -209,14 +228,11 @@ def _names(changes: dict[str, str]) -> str:
 
 
 def _not_found(name: str, known: list[str]) -> CvxError:
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return CvxError(
         "EnvironmentVariableNotFound",
         f"The environment variable {name} is not set.",
         kind="not_found",
-        hint=f"Did you mean {near[0]}?" if near else f"Set it with: cvx env set {name} VALUE",
+        hint=nearest(name, known, "Did you mean {}?") or f"Set it with: cvx env set {name} VALUE",
     )
 
 

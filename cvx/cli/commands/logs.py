@@ -9,6 +9,7 @@ import typer
 
 from cvx.cli.command import command
 from cvx.cli.context import CommandContext
+from cvx.cli.following import while_read
 from cvx.errors import CvxError
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -33,7 +34,7 @@ def logs(
     if history is not None and history != "all" and not history.isdigit():
         raise CvxError("UsageError", f"--history takes a number, not {history!r}.", hint="--history 20")
     count = None if history == "all" or (history is None and no_follow) else int(history or 0)
-    asyncio.run(_follow(context, count, success, follow=not no_follow))
+    asyncio.run(while_read(_follow(context, count, success, follow=not no_follow)))
 
 
 async def _follow(context: CommandContext, history: int | None, success: bool, *, follow: bool) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from typing import Annotated, Any
 
 import typer
 
 from cvx.cli.command import command
 from cvx.cli.context import CommandContext
+from cvx.cli.following import while_read
 from cvx.cli.json5 import parse_json5
 from cvx.cli.output import encode_json, error_envelope, pretty_json
 from cvx.errors import CvxError
@@ -68,7 +70,8 @@ def run(
         )
     user = identity_of(parse_json5(identity, "--identity")) if identity is not None else None
     if watch:
-        asyncio.run(_watch(context, function_path(context, function or ""), args, user, component))
+        path = function_path(context, function or "")
+        asyncio.run(while_read(_watch(context, path, args, user, component)))
     else:
         asyncio.run(_call(context, function, inline_query, args, user, component, push))
 
@@ -212,15 +215,15 @@ def identity_of(attributes: Any) -> dict[str, Any]:
     return {"tokenIdentifier": f"{issuer}|{subject}", **attributes, "subject": subject, "issuer": issuer}
 
 
+_statement = re.compile(r"\s*(return|throw|const|let|var|if|for|while|try)\b", re.ASCII)
+
+
 def inline_module(source: str) -> str:
     """A whole module around an expression or a function body (cli-and-deploy.md §5.6)."""
     if "export default" in source:
         return source
-    body = (
-        source
-        if "\n" in source or source.lstrip().startswith("return ") or ";" in source
-        else f"return ({source})"
-    )
+    is_body = "\n" in source or ";" in source or _statement.match(source)
+    body = source if is_body else f"return ({source})"
     return (
         'import { query, internalQuery } from "convex:/_system/repl/wrappers.js";\n'
         f"export default query({{ handler: async (ctx) => {{\n{body}\n}} }});\n"

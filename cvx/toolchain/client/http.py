@@ -107,6 +107,12 @@ class _ErrorBody(msgspec.Struct):
     message: str = ""
 
 
+def _plain_words(response: httpx.Response) -> str:
+    """What an answer says that is no deployment's; a web page says nothing to people at a terminal."""
+    text = response.text[:500].strip()
+    return "" if text.startswith("<") else text
+
+
 @dataclass(frozen=True)
 class FunctionCallError:
     """How a function call failed, as the deployment told it."""
@@ -306,12 +312,12 @@ class DeploymentClient:
         try:
             body = msgspec.json.decode(response.content, type=_ErrorBody)
         except msgspec.MsgspecError:
-            body = _ErrorBody(message=response.text[:500])
+            body = _ErrorBody(message=_plain_words(response))
         kind = _KINDS.get(status, "internal" if status >= 500 else "bad_request")
         hint = None
         if status in (401, 403):
             hint = "Check the admin key; the backend's own prints with `cvx backend key --data DIR`."
-        elif status == 404 and not body.code:
+        elif not body.code:
             hint = f"Is {self.deployment.url} really a Convex deployment?"
         message = (
             body.message or f"{response.request.method} {response.url} was answered with status {status}."

@@ -302,7 +302,7 @@ def _schema_failed(status: SchemaFailed) -> CvxError:
     return CvxError(
         "SchemaFailed",
         f"The data does not match the new schema{where}.\n{status.error.strip()}",
-        hint=f"Loosen the schema, or correct the rows of {table or 'that table'}; the push goes on by itself."
+        hint=f"Loosen the schema, or correct the rows: cvx data show {table}"
         if table
         else "Loosen the schema, or correct the data.",
         retry_when="data",

@@ -196,7 +196,7 @@ def find_project(start: Path) -> Project:
     if root is None:
         raise CvxError(
             "ProjectNotFound",
-            f"No package.json, convex.json or cvx.toml in {start} or any folder above it.",
+            f"No package.json, convex.json or cvx.toml in {resolved} or any folder above it.",
             kind="not_found",
             hint="Run `cvx init` to create a project here.",
             retry_when="files",

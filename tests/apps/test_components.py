@@ -229,6 +229,10 @@ def test_bad_definitions_are_refused_with_file_and_line(tmp_path: Path) -> None:
         'import { defineComponent } from "convex/server";\nimport other from "../OTHER/convex.config.js";\n'
         'const c = defineComponent("c");\nc.use(other);\nexport default c;\n'
     )
+    wrong_index = (
+        'import { defineSchema, defineTable } from "convex/server";\n'
+        'export default defineSchema({ a: defineTable({}).index("by_c", ["c" as never]) });\n'
+    )
     twice = app.replace("USES", "app.use(one);\napp.use(one);")
     once = app.replace("USES", "app.use(one);")
     cases: list[tuple[dict[str, str], str]] = [
@@ -244,7 +248,15 @@ def test_bad_definitions_are_refused_with_file_and_line(tmp_path: Path) -> None:
             },
             "convex/one/convex.config.ts:2 → convex/two/convex.config.ts:2",
         ),
+        (
+            {"convex.config.ts": once, "one/convex.config.ts": around.replace("../OTHER/", "./")},
+            "import each other: convex/one/convex.config.ts:2 → convex/one/convex.config.ts",
+        ),
         ({"convex.config.ts": once.replace("./one", "./none")}, "convex/convex.config.ts:2"),
+        (
+            {"convex.config.ts": once, "one/convex.config.ts": one, "one/schema.ts": wrong_index},
+            'In the component one: In table "a" the index "by_c" is invalid',
+        ),
         (
             {"convex.config.ts": once, "one/convex.config.ts": one, "one/f.ts": '"use node";\n' + query},
             'convex/one/f.ts:1: "use node" is not supported in components',

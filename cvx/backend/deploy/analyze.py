@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from cvx.backend.config import Limits
 from cvx.backend.deploy.auth_config import auth_providers
 from cvx.backend.deploy.crons import named_cron_specs
-from cvx.backend.deploy.errors import as_push_error, push_error
+from cvx.backend.deploy.errors import as_push_error, in_component, push_error
 from cvx.backend.runner import (
     AnalyzedFunction,
     AnalyzedModule,
@@ -211,7 +211,7 @@ async def analyze_component(
             schema_path=None if schema is None else schema.path,
         )
     )
-    _raise_failures(result, sources, component.definition_path)
+    _raise_failures(result, sources)
     return Analysis(
         modules=_declared(result.modules, sources, known),
         sources=sources,
@@ -254,11 +254,18 @@ def _udf_config(server_version: str, phase: ImportPhase) -> UdfConfigJson:
 
 
 async def analyze_schema(
-    runner: FunctionRunner, module: PushedModule | None, phase: ImportPhase
+    runner: FunctionRunner, definition_path: str, module: PushedModule | None, phase: ImportPhase
 ) -> Schema | None:
     """A schema alone, for evaluate_push and evaluate_schema."""
     if module is None:
         return None
+    try:
+        return await _schema_alone(runner, module, phase)
+    except CvxError as error:
+        raise in_component(error, definition_path) from None
+
+
+async def _schema_alone(runner: FunctionRunner, module: PushedModule, phase: ImportPhase) -> Schema | None:
     source = module_source(module)
     bundle = CodeBundle(source.sha256, {source.path: source})
     asked = AnalyzeRequest(bundle, (), {}, phase.ms, phase.seed, schema_path=source.path)
@@ -362,7 +369,7 @@ def node_packages(request: StartPushRequest) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((item.name, item.version) for item in request.node_dependencies))
 
 
-def _raise_failures(result: AnalyzeResult, sources: Mapping[str, ModuleSource], component: str = "") -> None:
+def _raise_failures(result: AnalyzeResult, sources: Mapping[str, ModuleSource]) -> None:
     """The first failure in the order of work: functions before auth config before schema."""
     if not result.failures:
         return
@@ -370,13 +377,12 @@ def _raise_failures(result: AnalyzeResult, sources: Mapping[str, ModuleSource], 
     special = {AUTH_CONFIG_PATH: len(order), "schema.js": len(order) + 1}
     rank = order | special
     first = min(result.failures, key=lambda failure: rank.get(failure.path, len(order) + 2))
-    where = f"In the component {component}: " if component else ""
     if first.code == "InvalidModules":
         raise push_error(
-            first.code, f"{where}Loading the pushed modules encountered the following error:\n{first.message}"
+            first.code, f"Loading the pushed modules encountered the following error:\n{first.message}"
         )
     needs_variable = first.code == "AuthConfigMissingEnvironmentVariable"
-    raise push_error(first.code, where + first.message, retry_when="env" if needs_variable else "files")
+    raise push_error(first.code, first.message, retry_when="env" if needs_variable else "files")
 
 
 def _module_json(module: AnalyzedModule | None, path: str) -> AnalyzedModuleJson:

@@ -67,7 +67,7 @@ class DefinitionSource:
     def place_of_import(self, path: str) -> str:
         """Where it imports another definition, as far as can be told."""
         text = None if self.module is None else _original_text(self.module)
-        folder = re.escape(path.rpartition("/")[2])
+        folder = r"\." if path == self.path else re.escape(path.rpartition("/")[2])
         found = re.search(rf"from\s*[\"'][^\"']*{folder}/convex\.config", text or "")
         return self.file if text is None or found is None else f"{self.file}:{_line_at(text, found.start())}"
 

@@ -26,6 +26,21 @@ def as_push_error(error: CvxError) -> CvxError:
     )
 
 
+def in_component(error: CvxError, path: str) -> CvxError:
+    """The same refusal, saying in which component; `path` is its definition's, "" the app's, which needs no word."""
+    where = f"In the component {path}: "
+    message = error.message.removeprefix(PUSH_PREFIX)
+    if not path or message.startswith(where):
+        return error
+    return CvxError(
+        error.code,
+        PUSH_PREFIX + where + message,
+        kind=error.kind,
+        hint=error.hint,
+        retry_when=error.retry_when,
+    )
+
+
 def race(why: str) -> CvxError:
     """Something changed under a push that had started; the client starts it again."""
     return push_error("RaceDetected", why, kind="conflict", hint="Push again.", retry_when="time")

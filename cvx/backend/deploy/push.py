@@ -58,7 +58,7 @@ from cvx.backend.deploy.definitions import (
     evaluate_definitions,
     with_exports,
 )
-from cvx.backend.deploy.errors import push_error, race
+from cvx.backend.deploy.errors import in_component, push_error, race
 from cvx.backend.deploy.instances import planned, prepare, put_in_force, rehearse
 from cvx.backend.model import components, deployment, environment, modules
 from cvx.backend.model.components import Mount
@@ -149,7 +149,7 @@ class PushService:
             item.definition_path: item.schema for item in request.component_definitions
         }
         found = await asyncio.gather(
-            *(analyze_schema(self._runner, module, phase) for module in modules_of.values())
+            *(analyze_schema(self._runner, path, module, phase) for path, module in modules_of.items())
         )
         texts = {path: _text(schema) for path, schema in zip(modules_of, found, strict=True)}
         sources = definition_sources(request)
@@ -234,6 +234,8 @@ class PushService:
         )  # fmt: skip
         analyses = {"": app}
         for item, each in zip(listed, found, strict=True):
+            if isinstance(each, CvxError):
+                raise in_component(each, item.definition_path) from each
             if isinstance(each, BaseException):
                 raise each
             analyses[item.definition_path] = each

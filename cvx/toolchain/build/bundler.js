@@ -227,7 +227,7 @@ async function discover(root, entry) {
 
 function dependenciesOf(definition, inputs, isDefinition) {
   const found = new Map();
-  const seen = new Set([definition]);
+  const seen = new Set(); // Without the definition: one that imports itself, by whatever way, depends on itself.
   const queue = [definition];
   while (queue.length > 0) {
     for (const { path: to, original, external } of inputs[queue.shift()]?.imports ?? []) {

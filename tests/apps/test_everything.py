@@ -23,7 +23,10 @@ pytestmark = [pytest.mark.deno, pytest.mark.node]
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BackendProcess, Path]]:
-    with running(HERE / "everything", tmp_path_factory.mktemp("everything")) as (backend, app):
+    folder = tmp_path_factory.mktemp("everything")
+    # So long that those beside an endless loop keep theirs on a busy machine, too.
+    options = ("--limit", "function_user_time_s=3")
+    with running(HERE / "everything", folder, options=options) as (backend, app):
         at = ["--url", backend.url, "--admin-key", backend.admin_key]
         subprocess.run(
             [sys.executable, "-m", "cvx", "env", "set", "GREETING", "hello", *at],

@@ -33,7 +33,7 @@ EXTERNAL = {
     "pngjs": "7.0.0",
     "stripe": "19.1.0",
 }
-LIMITS = ("--limit", "node_action_time_s=5", "--limit", "node_heap_bytes_max=120000000")
+LIMITS = ("--limit", "node_action_time_s=15", "--limit", "node_heap_bytes_max=120000000")
 
 
 def copied(app: Path, target: Path, packages: dict[str, str]) -> Path:

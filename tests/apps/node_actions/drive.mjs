@@ -120,7 +120,7 @@ await check("failures", async () => {
   assert.match((await rejection(client.action(api.behaviour.fail, { how: "timer" }))).message, /Uncaught Error: in a timer/);
   assert.match((await rejection(client.action(api.behaviour.fail, { how: "exit" }))).message, /process\.exit\(4\) was called/);
   assert.match((await rejection(client.action(api.behaviour.fail, { how: "memory" }))).message, /ran out of memory \(maximum memory usage: \d+ MB\)/);
-  assert.match((await rejection(client.action(api.behaviour.fail, { how: "loop" }))).message, /Function execution timed out \(maximum duration: 5s\)/);
+  assert.match((await rejection(client.action(api.behaviour.fail, { how: "hang" }))).message, /Function execution timed out \(maximum duration: 15s\)/);
   assert.equal(await client.action(api.behaviour.fail, { how: "no" }), "survived");
   assert.match((await rejection(http.action(api.tokens.check, { token: 1 }))).message, /ArgumentValidationError/);
 });

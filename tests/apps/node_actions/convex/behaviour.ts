@@ -23,7 +23,7 @@ export const fail = action({
     if (how === "timer") setTimeout(() => { throw new Error("in a timer"); }, 1);
     if (how === "exit") process.exit(4);
     if (how === "memory") { const all: unknown[] = []; for (;;) all.push(new Array(100_000).fill({})); }
-    if (how === "loop") for (;;);
+    if (how === "hang") await new Promise(() => {});
     await new Promise((resolve) => setTimeout(resolve, 2_000));
     return "survived";
   },

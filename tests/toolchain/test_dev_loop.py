@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cvx.toolchain.dev.ports import holder
 from tests.processes import alive, descendants, still_alive
 from tests.toolchain.dev_process import (
     Dev,
@@ -217,8 +218,11 @@ def test_interrupt_leaves_nothing_behind(project: Path) -> None:
         assert code == 130
         assert seconds < 20
         assert still_alive(family) == set()
-        with socket.create_server(("127.0.0.1", state["cloudPort"])):
-            pass  # The port is free again.
+        try:
+            socket.create_server(("127.0.0.1", state["cloudPort"])).close()
+        except OSError:  # The port was free again, and another test beside this one has taken it.
+            held = holder(state["cloudPort"])
+            assert "(pid" in held and not any(f"(pid {pid})" in held for pid in family), held
 
 
 def test_interrupt_while_starting(project: Path) -> None:

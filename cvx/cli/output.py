@@ -27,6 +27,7 @@ ColorChoice = Literal["auto", "always", "never"]
 Style = Literal["red", "green", "yellow", "cyan", "bold", "dim"]
 
 _CODES: dict[str, str] = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "bold": "1", "dim": "2"}
+_COLUMNS_UNKNOWN = 1_000
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -169,7 +170,10 @@ class Output:
             return
         self._clear_status()
         self._status = text
-        self._write(self.stderr, self.paint(f"… {text}", "dim"))
+        line = f"… {text.splitlines()[0] if text else ''}"
+        columns = self._columns()  # A line that wraps could not be taken back.
+        line = line if len(line) < columns else f"{line[: columns - 2]}…"
+        self._write(self.stderr, self.paint(line, "dim"))
 
     def clear_status(self) -> None:
         """Remove the status line, if one is shown."""
@@ -246,6 +250,12 @@ class Output:
     def clock(self) -> str:
         """The local time of day, as the success line shows it."""
         return time.strftime("%H:%M:%S")
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self.stderr.fileno()).columns or _COLUMNS_UNKNOWN
+        except (OSError, ValueError):
+            return _COLUMNS_UNKNOWN
 
     def _line(self, text: str) -> None:
         self._clear_status()

@@ -169,12 +169,12 @@ def duration_text(seconds: float) -> str:
     return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
 
 
-def pace(done: float, left: float, seconds: float, unit: str) -> str:
-    """`, 41,000 rows/s, 4 s left` after `done` units in `seconds`; empty while nothing can be said."""
+def pace(done: float, left: float, seconds: float) -> str:
+    """`, 41,000/s, 4 s left` after `done` units in `seconds`; empty while nothing can be said."""
     if done <= 0 or seconds <= 0:
         return ""
     rate = done / seconds
-    return f", {rate:,.0f} {unit}/s" + (f", {duration_text(left / rate)} left" if left > 0 else "")
+    return f", {rate:,.0f}/s" + (f", {duration_text(left / rate)} left" if left > 0 else "")
 
 
 def code_frame(source: str, line: int, column: int | None = None, length: int = 1) -> tuple[FrameLine, ...]:

@@ -344,7 +344,9 @@ def test_imports_exports_and_indexes_show_how_far_they_are(prod: Production) -> 
     try:
         with Terminal(["deploy", "--typecheck", "disable", *prod.target], prod.app) as screen:
             assert screen.ended() == 0, screen.text
-        shown = r"Pushing functions [\d,]+/[\d,]+ documents(, [\d,]+ documents/s(, [\w ]+ left)?)? \(\d+/\d+ indexes ready"
+        shown = (
+            r"Pushing functions [\d,]+/[\d,]+ documents(, [\d,]+/s(, [\w ]+ left)?)? \(\d+/\d+ indexes ready"
+        )
         assert re.search(shown, screen.text), screen.text
     finally:
         schema.write_text(original)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import pytest
 
@@ -66,6 +67,20 @@ def test_status_is_a_plain_line_off_a_terminal_and_one_line_on_it() -> None:
     on_terminal.status("working")
     on_terminal.say("done")
     assert "\n" not in on_terminal.stderr.getvalue().partition("done")[0]  # type: ignore[attr-defined]
+
+
+def test_a_status_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What wraps cannot be taken back, and would stay on the screen."""
+    size = os.terminal_size((60, 24))
+    monkeypatch.setattr(os, "get_terminal_size", lambda number: size)
+    screen = Terminal()
+    monkeypatch.setattr(screen, "fileno", lambda: 2)
+    shown = Output(stdout=io.StringIO(), stderr=screen, color="auto")
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown.status("x" * 59 + "\nmore")
+    assert screen.getvalue() == "… " + "x" * 56 + "…"
+    shown.status("short")
+    assert screen.getvalue().endswith("… short")
 
 
 def test_table_is_aligned_and_cannot_be_broken_by_a_cell() -> None:

@@ -40,7 +40,7 @@ def test_documents_rate_and_time_left() -> None:
     clock.now = 2.0
     second = progress.step(status(index("by_a", 4_100, 10_000), index("by_b", 4_000, 10_000)))
     assert (second.done, second.total) == (8_100, 20_000)
-    assert second.detail.startswith("documents, 4,000 documents/s, 3 s left (0/2 indexes ready")
+    assert second.detail.startswith("documents, 4,000/s, 3 s left (0/2 indexes ready")
 
 
 def test_what_is_ready_stays_counted() -> None:

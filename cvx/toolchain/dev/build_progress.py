@@ -45,7 +45,7 @@ class BuildProgress:
             return Step(self._task, detail=f"({indexes}; checking documents against the schema)")
         if self._began is None:
             self._began, self._counted_before = now, done
-        speed = pace(done - self._counted_before, total - done, now - self._began, "documents")
+        speed = pace(done - self._counted_before, total - done, now - self._began)
         doing = ", ".join(_name(work) for work, (done, total) in seen.items() if done < total)
         return Step(
             self._task, done, total, f"documents{speed} ({indexes}{f'; at work: {doing}' if doing else ''})"

@@ -72,6 +72,7 @@ def draw(name: str, steps: list[tuple[str, str]]) -> None:
     for command, output in steps:
         console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
         console.print(Text.from_ansi(output))
+    console.print()  # Rich's frame ends a little above the last line's descenders.
     SCREENS.mkdir(parents=True, exist_ok=True)
     svg = console.export_svg(title="cvx", unique_id=f"cvx-{name}")
     (SCREENS / f"{name}.svg").write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n")

@@ -119,15 +119,17 @@ class MemoryStore(MemorySearch):
 
     def load(self, bulk: BulkFile, documents: range, entries: range, globals: Mapping[str, bytes]) -> None:
         loaded = dict(self._documents)
-        for internal, size, document, line in read_documents(bulk.path, documents.start, documents.stop):
+        added = {}
+        found = read_documents(bulk.path, documents.start, documents.stop)
+        for internal, size, document, line, creation in found:
+            if bulk.creation_index is not None:
+                added[bulk.creation_index, creation + internal] = (bulk.table_id, internal)
             if (bulk.table_id, internal) in loaded:
                 raise CvxError("DuplicateId", "twice", details={"internal": internal, "line": line})
             loaded[bulk.table_id, internal] = StoredDocument(document, size, bulk.ts)
         self._documents = loaded
-        added = {
-            (index_id, key): (bulk.table_id, key[-16:])
-            for index_id, key in read_entries(bulk.path, entries.start, entries.stop)
-        }
+        for index_id, key in read_entries(bulk.path, entries.start, entries.stop):
+            added[index_id, key] = (bulk.table_id, key[-16:])
         self._entries = self._entries | added
         self._globals |= globals
 

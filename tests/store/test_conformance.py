@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,6 +192,25 @@ def test_loading_a_bulk_file_in_steps(store: Store, tmp_path: Path) -> None:
     assert raised.value.code == "DuplicateId"
     assert raised.value.details == {"internal": id_of(3), "line": 13}
     assert store.get_global("done") == b"all"
+
+
+def test_loading_enters_documents_by_creation_time(store: Store, tmp_path: Path) -> None:
+    put(store, 1, 1, b"{}", key=b"k")
+    path = tmp_path / "bulk"
+    key = b"\x04\x00\xff%d"  # Whatever bytes there are, they are the key's.
+    write_bulk(path, [BulkDocument(id_of(n), n, b'{"n":%d}' % n, n, key % (9 - n)) for n in (4, 2, 3)], [])
+    bulk = BulkFile(path, HIDDEN, 1, HIDDEN_INDEX)
+    store.load(bulk, range(2), range(0), {})
+    put(store, 2, 5, b"{}", key=b"k")
+    store.load(bulk, range(2, 3), range(0), {})
+    with contextlib.closing(store.view()) as view:
+        rows = view.scan(HIDDEN_INDEX, FULL_RANGE, descending=False, limit=10)
+        assert [(row.key, row.document) for row in rows] == [
+            (key % (9 - n) + id_of(n), b'{"n":%d}' % n) for n in (4, 3, 2)
+        ]
+    with pytest.raises(CvxError) as raised:
+        store.load(bulk, range(1, 2), range(0), {})
+    assert raised.value.code == "DuplicateId"
 
 
 def test_globals_and_drops_in_bounded_steps(store: Store) -> None:

@@ -92,7 +92,7 @@ class RowMaker:
                 raise not_an_object(row, lines[at])
         texts, internals = self._ids(block)
         created_ms, created = self._created_ms, self.rows
-        keyed, indexes, creation_index = self._plan.keyed, self._indexes, self._plan.creation_index
+        keyed, indexes, creation = self._plan.keyed, self._indexes, b""
         documents, entries = self._documents, self._entries
         size_of_run = self._bytes
         for at, fields in enumerate(rows):
@@ -114,13 +114,13 @@ class RowMaker:
             fields["_creationTime"] = time
             fields["_id"] = text
             raw = print_document(fields, special=special)
-            documents.append(BulkDocument(internal, size + len(text) - _USUAL_ID_CHARS, raw, lines[at]))
             size_of_run += len(raw)
             if keyed:
-                bits = _unpack_bits(_pack_float(time))[0] | _SIGN
-                entries.append(BulkEntry(creation_index, _pack_key(_FLOAT_TAG, bits) + internal))
+                creation = _pack_key(_FLOAT_TAG, _unpack_bits(_pack_float(time))[0] | _SIGN)
                 for index in indexes:
                     entries.append(BulkEntry(index.index_id, key_of(index, fields, internal)))
+            size += len(text) - _USUAL_ID_CHARS
+            documents.append(BulkDocument(internal, size, raw, lines[at], creation))
         self.rows = created
         self._bytes = size_of_run
         if len(documents) >= self._limits.import_run_rows or size_of_run >= self._limits.import_run_bytes:

@@ -36,7 +36,10 @@ class Loader:
         documents, entries = position.documents, position.entries
         while documents < run.documents:
             last = min(documents + self._document_rows, run.documents)
-            took = await self._step(bulk, range(documents, last), range(0), Position(position.run, last, 0))
+            after = Position(position.run, last)
+            if last == run.documents and not run.entries:
+                after = Position(position.run + 1)
+            took = await self._step(bulk, range(documents, last), range(0), after)
             self._document_rows = self._paced(self._document_rows, last - documents, took)
             documents = last
         while entries < run.entries:

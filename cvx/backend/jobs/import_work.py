@@ -327,7 +327,7 @@ class ImportWork:
     async def _load_run(
         self, loader: Loader, target: Target, path: Path, run: Run, position: Position
     ) -> None:
-        bulk = BulkFile(path, target.table_id, self._db.latest_ts)
+        bulk = BulkFile(path, target.table_id, self._db.latest_ts, target.plan.creation_index)
         try:
             await loader.load(bulk, run, position)
         except CvxError as error:
@@ -364,7 +364,7 @@ class ImportWork:
                     break
 
             async def insert(tx: Transaction, documents: Any = documents, done: int = done) -> None:
-                for at, (_, _, raw, line) in enumerate(documents):
+                for at, (_, _, raw, line, _) in enumerate(documents):
                     if at % _YIELD_ROWS == 0:
                         await asyncio.sleep(0)
                     fields = decode(raw)

@@ -23,12 +23,14 @@ INTERNAL_BYTES = 16
 
 
 class BulkDocument(NamedTuple):
-    """A document to be: canonical JSON, its weight, and where it stood in what was imported."""
+    """A document to be: canonical JSON, its weight, where it stood in what was imported, and its key in the index
+    by creation time without the id at its end (empty: it gets no entry there)."""
 
     internal: bytes
     size: int
     document: bytes
     line: int
+    creation: bytes = b""
 
 
 class BulkEntry(NamedTuple):
@@ -40,11 +42,13 @@ class BulkEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BulkFile:
-    """A file, the table its documents go to, and when they shall be said to have been written."""
+    """A file, the table its documents go to, when they shall be said to have been written, and the table's index
+    by creation time, if the documents' `creation` is to be entered there."""
 
     path: Path
     table_id: int
     ts: Timestamp
+    creation_index: int | None = None
 
 
 def write_bulk(path: Path, documents: list[BulkDocument], entries: list[BulkEntry]) -> None:
@@ -58,15 +62,15 @@ def write_bulk(path: Path, documents: list[BulkDocument], entries: list[BulkEntr
         connection.execute("PRAGMA page_size=32768")
         connection.execute(
             "CREATE TABLE documents (n INTEGER PRIMARY KEY, internal BLOB, size INTEGER, checksum INTEGER, "
-            "document BLOB, line INTEGER)"
+            "line INTEGER, creation BLOB, document BLOB)"
         )
         connection.execute("CREATE TABLE entries (n INTEGER PRIMARY KEY, index_id INTEGER, key BLOB)")
         connection.execute("BEGIN")
         connection.executemany(
-            "INSERT INTO documents VALUES (?,?,?,?,?,?)",
+            "INSERT INTO documents VALUES (?,?,?,?,?,?,?)",
             [
-                (n, internal, size, crc32(document), document, line)
-                for n, (internal, size, document, line) in enumerate(documents)
+                (n, internal, size, crc32(document), line, creation, document)
+                for n, (internal, size, document, line, creation) in enumerate(documents)
             ],
         )
         connection.executemany("INSERT INTO entries (index_id, key) VALUES (?,?)", entries)
@@ -82,7 +86,7 @@ def write_bulk(path: Path, documents: list[BulkDocument], entries: list[BulkEntr
 
 def read_documents(path: Path, first: int, last: int) -> list[BulkDocument]:
     """Documents `first` up to but not including `last` of a bulk file."""
-    sql = "SELECT internal, size, document, line FROM documents WHERE n >= ? AND n < ? ORDER BY n"
+    sql = "SELECT internal, size, document, line, creation FROM documents WHERE n >= ? AND n < ? ORDER BY n"
     return [BulkDocument(*row) for row in _rows(path, sql, (first, last))]
 
 

@@ -308,8 +308,8 @@ class Store(Protocol):
         ...
 
     def load(self, bulk: BulkFile, documents: range, entries: range, globals: Mapping[str, bytes]) -> None:
-        """Add some of a bulk file's documents, and entries of documents that are there, to a table that nobody
-        reads yet, and note progress, as one step without a timestamp.
+        """Add some of a bulk file's documents (with their entries by creation time, if it has them), and entries of
+        documents that are there, to a table that nobody reads yet, and note progress, as one step without a timestamp.
 
         Raises CvxError "DuplicateId" when the table has a document of the same id already.
         """

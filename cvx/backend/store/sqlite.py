@@ -90,6 +90,11 @@ _LOAD_DOCUMENTS = (
     "SELECT n + ?, ?, internal, ?, size, checksum, document FROM bulk.documents "
     "WHERE n >= ? AND n < ? ORDER BY n"
 )
+# The file has them in the order of their ids; the index wants the order of its own keys.
+_LOAD_CREATIONS = (
+    "INSERT INTO entries (index_id, key, document_id) SELECT ?, CAST(creation || internal AS BLOB), n + ? "
+    "FROM bulk.documents WHERE n >= ? AND n < ? ORDER BY creation, internal"
+)
 _LOAD_ENTRIES = (
     "INSERT INTO entries (index_id, key, document_id) SELECT index_id, key, "
     "(SELECT id FROM documents WHERE table_id=? AND internal=substr(b.key, -16)) "
@@ -330,12 +335,14 @@ class SqliteStore:
         first, last = documents.start, documents.stop
         with self._writing(beside=bulk.path) as writer:
             if documents:
-                ids = (self._next_id - first, bulk.table_id, bulk.ts, first, last)
+                shift = self._next_id - first
                 try:
-                    writer.execute(_LOAD_DOCUMENTS, ids)
+                    writer.execute(_LOAD_DOCUMENTS, (shift, bulk.table_id, bulk.ts, first, last))
                 except sqlite3.IntegrityError:
                     twice = writer.execute(_LOADED_TWICE, (bulk.table_id, first, last)).fetchone()
                     raise duplicate(twice) from None
+                if bulk.creation_index is not None:
+                    writer.execute(_LOAD_CREATIONS, (bulk.creation_index, shift, first, last))
                 writer.execute(_COUNT, (bulk.table_id, len(documents)))
             if entries:
                 writer.execute(_LOAD_ENTRIES, (bulk.table_id, entries.start, entries.stop))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -251,15 +252,17 @@ def test_a_watch_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------------------- starts that fail
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool]) -> list[int]:
+def failing(
+    monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool], start_one: str = "start_child"
+) -> list[int]:
     """Let the starts fail that `fails` says, by number; the list grows with each."""
-    real, starts = deno.start_child, []
+    real, starts = getattr(deno, start_one), []
 
     def start(path: Path, limits: Limits, *arguments: Any, **named: Any) -> Any:
         starts.append(len(starts))
         return real(Path("/bin/false") if fails(starts[-1]) else path, limits, *arguments, **named)
 
-    monkeypatch.setattr(deno, "start_child", start)
+    monkeypatch.setattr(deno, start_one, start)
     return starts
 
 
@@ -344,6 +347,27 @@ def test_an_action_child_that_nobody_waits_for_any_more() -> None:
         assert await soon(acting.value("fine:f")) == 1
         await soon(pool.close())
         assert not pool._processes.living
+
+    asyncio.run(main())
+
+
+def test_an_action_shares_a_child_when_no_other_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = failing(monkeypatch, lambda number: number > 0, "start_action_child")
+
+    async def main() -> None:
+        pool = ActionPool(Limits(runner_start_attempts_max=1))
+        await pool.start()
+        acting = Acting(pool, functions(ACTION))
+        assert await soon(acting.value("fine:f")) == 1
+        (child,) = pool._children
+        os.kill(child.process.pid, signal.SIGSTOP)
+        child._ping(time.monotonic())
+        await until(lambda: child.silent_s(time.monotonic()) > 0.1)
+        call = asyncio.ensure_future(acting.value("fine:f"))
+        await until(lambda: len(starts) == 2 and bool(child.running))
+        os.kill(child.process.pid, signal.SIGCONT)
+        assert await soon(call) == 1
+        await soon(pool.close())
 
     asyncio.run(main())
 

@@ -28,6 +28,7 @@ from cvx.backend.runner.actions import ActionCall, ActionHost, ActionOutcome
 from cvx.backend.runner.child_process import WATCH_EVERY_S, ChildProcesses, look_at
 from cvx.backend.runner.places import Places, too_many
 from cvx.backend.runner.verdicts import of_action, stopping
+from cvx.errors import CvxError
 from cvx.values import FunctionPath
 
 _STUCK_AFTER_S = 0.05
@@ -152,7 +153,7 @@ class ActionPool:
             if self._processes.closing:
                 raise stopping()
             now = monotonic()
-            alive = [child for child in self._children if not child.dead and not child.retiring]
+            alive = self._alive()
             free = [c for c in alive if c.silent_s(now) < _STUCK_AFTER_S and not c.is_doubtful]
             if alive and not free and now - began < _STUCK_AFTER_S:
                 await asyncio.sleep(_STUCK_AFTER_S / 10)  # One that is not stuck answers at once.
@@ -162,10 +163,18 @@ class ActionPool:
                 if apart and child.reserved < self._profile.calls_per_child_max:
                     return self._reserve(child, computes)
             if len(alive) < self._profile.children_max + (0 if free else 1):
-                await self._start_one()
-                continue
+                try:
+                    await self._start_one()
+                    continue
+                except CvxError:
+                    free, alive = [], self._alive()
+                    if not alive or self._processes.closing:
+                        raise  # Otherwise it shares one, though that may be stuck.
             child = min(free or alive, key=lambda each: (each.computers, each.reserved))
             return self._reserve(child, computes)
+
+    def _alive(self) -> list[ActionChild]:
+        return [child for child in self._children if not child.dead and not child.retiring]
 
     def _reserve(self, child: ActionChild, computes: bool) -> ActionChild:
         child.reserved += 1

@@ -62,3 +62,24 @@ def test_a_new_deployment_does_not_take_the_ports_of_one_that_does_not_run(tmp_p
         dev.ready()
     created = json.loads(run_cvx(project, "deployment", "create", "later", "--json").stdout)["data"]
     assert created["url"] != url
+
+
+def test_configure_makes_another_deployment_and_goes_back(tmp_path: Path) -> None:
+    project = notes_project(tmp_path / "app")
+
+    def chosen() -> tuple[str, bool]:
+        shown = json.loads(run_cvx(project, "deployment", "show", "--json").stdout)["data"]
+        return shown["name"], shown["created"]
+
+    def configure(*options: str) -> tuple[int, str]:
+        done = run_cvx(project, "dev", "--once", "--typecheck", "disable", "--configure", *options)
+        return done.returncode, done.stderr
+
+    assert configure("new")[0] == 0 and chosen() == ("default", True)
+    add(project, "in the first")
+    assert configure("new")[0] == 0 and chosen() == ("dev-2", True)
+    assert texts(project) == [] and texts(project, "--deployment", "default") == ["in the first"]
+    code, said = configure("existing")  # Two to choose from, and nobody to ask.
+    assert code == 2 and "--deployment NAME" in said
+    assert configure("existing", "--deployment", "default")[0] == 0 and chosen() == ("default", True)
+    assert texts(project) == ["in the first"]

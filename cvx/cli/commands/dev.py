@@ -105,7 +105,8 @@ def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 def configured(context: CommandContext, choice: str) -> str:
     """The local deployment that `--configure` leads to; it stays selected."""
-    from cvx.toolchain.project import DEFAULT_NAME, list_local, select_name
+    from cvx.toolchain.dev import prepare_deployment
+    from cvx.toolchain.project import DEFAULT_NAME, list_local, local_state, select_name
 
     one_of("--configure", choice, ("new", "existing", "ask"))
     names = [state.name for state in list_local(context.project)]
@@ -121,12 +122,15 @@ def configured(context: CommandContext, choice: str) -> str:
                 kind="not_found",
                 hint="cvx dev --configure new",
             )
-        name = names[0]
-        if len(names) > 1:
+        named = context.chosen.deployment_name
+        name = named if named in names else names[0]
+        if len(names) > 1 and name != named:
             name = context.prompts.choose("Which?", names, default=names[0], flag="--deployment NAME")
     else:
         numbered = (f"dev-{number}" for number in range(2, 10_000))
         name = DEFAULT_NAME if DEFAULT_NAME not in names else next(n for n in numbered if n not in names)
+        # It has to be there once it is chosen, should the rest not come about.
+        prepare_deployment(context.project, local_state(context.project, name), context.reporter)
     select_name(context.project, name)
     return name
 

@@ -81,7 +81,8 @@ def schedule(tx: Transaction, new: NewJob, limits: Limits, parent: JobRef | None
     if abs(new.due_ms - now_ms) > FIVE_YEARS_MS:
         raise CvxError(
             "InvalidScheduledFunctionDelay",
-            f"{new.path.display} cannot be scheduled for more than five years from now.",
+            f"{new.path.display} cannot be scheduled for more than five years "
+            f"{'from now' if new.due_ms > now_ms else 'in the past'}.",
             hint="Pass milliseconds: a delay to runAfter, a time since 1970 to runAt.",
         )
     _count(tx, new, limits)

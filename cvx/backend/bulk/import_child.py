@@ -62,8 +62,8 @@ class _Names:
         return self._names.get(table)
 
 
-class _Reader:
-    """One upload, from the survey to the last row."""
+class UploadReader:
+    """One upload, from the survey to the last row; `say` is told what is ready."""
 
     def __init__(self, order: ImportOrder, say: Any) -> None:
         self._order = order
@@ -194,7 +194,7 @@ def main() -> None:
     _keep_memory_small(order)
     try:
         try:
-            reader = _Reader(order, say)
+            reader = UploadReader(order, say)
             say(reader.survey())
             line = sys.stdin.buffer.readline()
             if line:

@@ -137,6 +137,8 @@ class Limits:
     function_log_bytes_max: int = 32 * MIB
     mutation_attempts_max: int = 100
     conflict_hints_max: int = 4_096
+    shape_documents_max: int = 256  # Of a table, the newest: what its inferred shape rests on,
+    shape_bytes_max: int = 1 * MIB  # and no more than that of them.
     snapshot_attempts_max: int = 3  # Runs whose snapshot grew too old before they came to an end.
     session_request_retention_s: float = 14 * 86_400.0
     session_request_sweep_s: float = 3_600.0

@@ -88,6 +88,7 @@ _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Imports and exports", ("import", "export")),
     ("Auth", ("auth_", "signed_", "dev_token", "token_", "jwks_", "oidc_", "identity_", "key_set")),
     ("Logs", ("log_line", "function_log", "log_poll")),
+    ("What admins look at", ("shape_",)),
     ("Query cache and retries", ("query_", "mutation_", "conflict_", "snapshot_attempts", "session_request")),
     (
         "Clients and requests",

@@ -28,6 +28,7 @@ def test_every_admin_endpoint_wants_the_key(tmp_path: Path) -> None:
             ("GET", "/api/stream_function_logs?cursor=0"),
             ("GET", "/api/stream_udf_execution?cursor=0"),
             ("GET", "/api/check_admin_key"),
+            ("GET", "/api/shapes2"),
         ):
             nobody = await client.http.request(method, path)
             assert (nobody.status_code, nobody.json()["code"]) == (403, "BadDeployKey"), path

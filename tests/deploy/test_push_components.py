@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.pushing import Client, Json, push_body, run
+from tests.deploy.pushing import KEY, Client, Json, push_body, run
 from tests.deploy.test_push import BASE, HEAD, NUMBERED, schema
 
 pytestmark = [pytest.mark.deno, pytest.mark.node]
 
+ADMIN = {"authorization": f"Convex {KEY}"}
 EMPTY = {"type": "branch", "branch": []}
 DEPS = {"../one": "Li4vb25l", "../two": "Li4vdHdv"}
 INNER = (
@@ -115,6 +116,13 @@ def test_instances_have_their_own_rows_and_come_and_go(tmp_path: Path) -> None:
         assert await client.call("query", "outer:count", {"at": "a"}) == 3
         assert await client.call("query", "outer:count", {"at": "b"}) == 0
         assert "public function for 'inner:count'" in await client.failure("query", "inner:count")
+
+        shapes = await client.http.get("/api/shapes2", params={"component": "a"}, headers=ADMIN)
+        fields = {item["fieldName"]: item["shape"]["type"] for item in shapes.json()["rows"]["fields"]}
+        assert fields == {
+            "_id": "Id", "_creationTime": "Float64", "even": "Boolean", "n": "Float64",
+        }  # fmt: skip
+        assert (await client.http.get("/api/shapes2", headers=ADMIN)).json() == {}
 
         _, diff = await push(client, app_with(APP, [child("b")], [ONE]))
         assert types(diff) == {"": "modify", "a": "unmount", "b": "modify"}

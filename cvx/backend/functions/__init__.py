@@ -19,6 +19,7 @@ from cvx.backend.functions.results import (
     new_request_id,
     session_request_id,
 )
+from cvx.backend.functions.table_shapes import shape_of
 from cvx.backend.functions.trusted_providers import TrustedProviders
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "error_of_cvx",
     "new_request_id",
     "session_request_id",
+    "shape_of",
 ]

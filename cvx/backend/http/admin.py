@@ -16,9 +16,10 @@ import msgspec
 from starlette.responses import Response
 
 from cvx.backend.auth import SYSTEM
-from cvx.backend.functions import session_request_id
+from cvx.backend.database import ROOT, Snapshot
+from cvx.backend.functions import session_request_id, shape_of
 from cvx.backend.http.middleware import Call, JsonResponse
-from cvx.backend.model import deployment, environment
+from cvx.backend.model import components, deployment, environment
 from cvx.errors import CvxError
 from cvx.protocol.admin import (
     CanonicalUrls,
@@ -27,7 +28,7 @@ from cvx.protocol.admin import (
     UpdateEnvironmentRequest,
 )
 from cvx.protocol.calls import TestQueryRequest, encode_body, error_body, success_body
-from cvx.values import format_name
+from cvx.values import format_name, from_json
 
 # ------------------------------------------------------------------------------------------------ environment
 
@@ -70,6 +71,46 @@ async def update_canonical_url(call: Call) -> Response:
     body = await call.json(UpdateCanonicalUrlRequest)
     await call.services.pushes.change_canonical_url(body.request_destination, body.url)
     return Response(status_code=200)
+
+
+# ----------------------------------------------------------------------------------------------------- shapes
+
+
+async def table_shapes(call: Call) -> Response:
+    """GET /api/shapes2?component=…: what the newest documents of each of the user's tables look like."""
+    await call.admin()
+    db, shapes = call.services.db, {}
+    with db.snapshot() as snapshot:
+        component = _component(call, snapshot)
+        for table in sorted(snapshot.catalog.tables(component), key=lambda each: each.name):
+            if not table.is_system:
+                shapes[table.name] = _shape(call, snapshot, component, table.name)
+                await asyncio.sleep(0)  # So that many tables do not keep everybody waiting.
+        await db.durable(snapshot.ts)
+    return JsonResponse(msgspec.json.encode(shapes))
+
+
+def _component(call: Call, snapshot: Snapshot) -> str:
+    """The path of the instance that the parameter `component` names by its id or its path; without one, the app."""
+    named = call.request.query_params.get("component") or ROOT
+    with call.services.db.begin(SYSTEM, snapshot=snapshot, read_only=True) as tx:
+        found = components.by_id(tx, named)
+    return named if found is None else found.path
+
+
+def _shape(call: Call, snapshot: Snapshot, component: str, table: str) -> dict[str, Any]:
+    most = call.services.config.limits
+    query = {
+        "source": {"type": "FullTableScan", "tableName": table, "order": "desc"},
+        "operators": [],
+    }
+    with call.services.db.begin(SYSTEM, snapshot=snapshot, read_only=True) as tx:
+        page = tx.paginate(
+            query, None, None, most.shape_documents_max, most.shape_documents_max, most.shape_bytes_max,
+            component=component, privileged=True,
+        )  # fmt: skip
+        documents = [from_json(msgspec.json.decode(document)) for document in page.documents]
+        return shape_of(documents, lambda id: tx.table_name_of(id, component=component))
 
 
 # ------------------------------------------------------------------------------------------------------- logs

@@ -47,6 +47,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/api/v1/update_canonical_url": {"POST": admin.update_canonical_url},
     "/api/cancel_job": {"POST": scheduled.cancel_job},
     "/api/cancel_all_jobs": {"POST": scheduled.cancel_all_jobs},
+    "/api/shapes2": {"GET": admin.table_shapes},
     "/api/stream_function_logs": {"GET": admin.stream_function_logs},
     "/api/stream_udf_execution": {"GET": admin.stream_udf_execution},
     "/api/run_test_function": {"POST": admin.run_test_function},

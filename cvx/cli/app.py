@@ -7,6 +7,7 @@ Rule: only this file chooses an exit code, and only here are all exceptions caug
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -297,6 +298,9 @@ def _other(error: Exception, output: Output, argv: Sequence[str]) -> int:
     if hasattr(error, "format_message"):
         usage = _usage_error(error, argv)
         return _told(partial(output.error, usage), 2)
+    refusal = _refused_by_the_system(error)
+    if refusal is not None:
+        return _told(partial(_failure, refusal, output, argv), 1)
     bug = CvxError(
         "Bug",
         f"cvx failed in a way it should not: {type(error).__name__}: {error}",
@@ -304,6 +308,22 @@ def _other(error: Exception, output: Output, argv: Sequence[str]) -> int:
         hint="Run it again with --debug and report the traceback.",
     )
     return _told(partial(_failure, bug, output, argv), 1)
+
+
+_REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE})
+
+
+def _refused_by_the_system(error: Exception) -> CvxError | None:
+    """A folder that cannot be written, a disk that is full: not what cvx did wrong. None for anything else."""
+    if not isinstance(error, OSError) or error.errno not in _REFUSALS:
+        return None
+    path = error.filename2 or error.filename
+    place = f"{path}: " if isinstance(path, str) else ""
+    return CvxError(
+        "SystemRefused",
+        f"{place}{error.strerror}.",
+        hint="Check the permissions and the free space there; `cvx doctor` looks for what is wrong.",
+    )
 
 
 def _usage_error(error: Any, argv: Sequence[str]) -> CvxError:

@@ -131,3 +131,11 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         capture_output=True, check=False,
     )  # fmt: skip
     assert piped.returncode == 1 and b"Standard input is not text" in piped.stderr
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").exists(), reason="no /sys")
+def test_a_folder_that_refuses_is_no_fault_of_ours(tmp_path: Path) -> None:
+    """Nobody makes folders in /sys, not even root."""
+    done = cvx("init", "/sys/an-app", "--template", "blank", "--no-install", cwd=tmp_path)
+    assert done.code == 1 and "error[SystemRefused]: /sys/an-app" in done.err, done.err
+    assert "cvx doctor" in done.err and "Traceback" not in done.err

@@ -372,6 +372,26 @@ def test_an_action_shares_a_child_when_no_other_can_be_started(monkeypatch: pyte
     asyncio.run(main())
 
 
+def test_a_child_that_is_cleared_away_had_died_of_something_else() -> None:
+    """What ended it is what ended it, though it is closed before it is buried."""
+
+    async def main() -> None:
+        pool = ActionPool(Limits())
+        await pool.start()
+        acting = Acting(pool, functions(ACTION))
+        call = asyncio.ensure_future(acting.outcome("loop:f"))
+        await until(lambda: bool(pool._children) and bool(pool._children[0].running))
+        (child,) = pool._children
+        child.process._ended()  # What the end of its output does.
+        pool._end(child)  # What the watcher does when it looks just then.
+        outcome = await soon(call)
+        assert outcome.error is not None
+        assert outcome.error.message == "The process that ran this action crashed"
+        await soon(pool.close())
+
+    asyncio.run(main())
+
+
 def test_no_action_is_blamed_for_what_came_before_it(tmp_path: Path) -> None:
     """One that comes when a child has just been killed is not given to it."""
 

@@ -243,9 +243,11 @@ class ChildProcess:
     def kill(self, cause: DeathCause) -> None:
         """End the process now, or as soon as it has been started."""
         self.ending = True
+        if self.dead:
+            return  # It was not this that ended it.
         if self.killed_for is None:
             self.killed_for = cause
-        if self._process is not None and not self.dead:
+        if self._process is not None:
             kill_group(self._process.pid)
             self._loop.call_later(_LAST_DATA_S, self._ended)
 

@@ -122,8 +122,8 @@ def pushed_app(
 ) -> Path:
     """Copy an app, link its packages, push it to the backend."""
     shutil.copytree(source, target, dirs_exist_ok=True)
-    installed = npm_project("convex-1.48.0", packages or {"convex": "1.48.0"})
     if not (target / "node_modules").exists():
+        installed = npm_project("apps", packages or {"convex": "1.48.0"})
         (target / "node_modules").symlink_to(installed / "node_modules")
     done = subprocess.run(
         [

@@ -31,13 +31,16 @@ def node() -> str:
 
 
 def npm_project(name: str, packages: dict[str, str]) -> Path:
-    """A folder with exactly these packages in its `node_modules`; made on first use."""
+    """A folder with exactly these packages in its `node_modules`; made on first use, whoever else asks for the same."""
     key = hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()[:12]
     folder = CACHE / f"{name}-{key}"
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{name}-{key}.lock").open("w") as lock:
+    with (CACHE / f"{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "installed").exists():
+        made = next(CACHE.glob(f"*-{key}/installed"), None)
+        if made is not None:
+            folder = made.parent
+        else:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             package = {"name": "cvx-tests", "private": True, "type": "module", "dependencies": packages}

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.backend_process import BackendProcess, pushed_app
+from tests.cli.command_line import cvx
 from tests.node_env import node, npm_project
 
 HERE = Path(__file__).parent
@@ -27,7 +28,11 @@ PACKAGES = {
     "@types/node": "20.19.25",
     "@types/react": "19.2.2",
     "jsdom": "26.1.0",
+    "hono": "4.10.4",
+    "stripe": "19.2.0",
+    "vite": "8.0.12",
 }
+"""What the apps here have in their `node_modules`: one folder for nearly all of them, since each is a hundred megabytes."""
 
 
 @contextlib.contextmanager
@@ -71,3 +76,9 @@ def drive(
     )
     assert done.returncode == 0, f"{script.name} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def type_check(folder: Path) -> None:
+    """`cvx typecheck` finds nothing in an app that has been pushed."""
+    checked = cvx("typecheck", cwd=folder)
+    assert checked.code == 0, checked.err

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.apps.driving import HERE, PACKAGES, drive, running
+from tests.apps.driving import HERE, drive, running
 from tests.apps.guides import blocks_missing
 from tests.backend_process import free_port
 from tests.browser.chromium import Chromium, chromium_binary
@@ -18,7 +18,6 @@ from tests.node_env import node
 pytestmark = [pytest.mark.deno, pytest.mark.node]
 APP = HERE / "board"
 TEMPLATE = HERE.parents[1] / "templates" / "chat-vite"
-PAGE = {**PACKAGES, "vite": "8.0.12"}
 
 
 @pytest.mark.parametrize(
@@ -45,7 +44,7 @@ def test_ownership_and_presence(tmp_path: Path) -> None:
 def test_infinite_scroll(tmp_path: Path) -> None:
     """The list grows as it is scrolled, twenty at a time, stays live, and ends."""
     port = free_port()
-    with running(APP, tmp_path, PAGE) as (backend, folder), Chromium(tmp_path / "profile") as browser:
+    with running(APP, tmp_path) as (backend, folder), Chromium(tmp_path / "profile") as browser:
         backend.call("mutation", "cards:createMany", {"count": 50})
         command = [
             node(),

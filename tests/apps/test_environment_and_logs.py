@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.apps.driving import HERE, PACKAGES, drive, running
+from tests.apps.driving import HERE, drive, running, type_check
 from tests.apps.guides import blocks_missing
 from tests.backend_process import BackendProcess
 from tests.cli.command_line import cvx
@@ -28,6 +28,7 @@ def chosen(backend: BackendProcess) -> list[str]:
 def test_environment_variables(tmp_path: Path) -> None:
     with running(HERE / "environment", tmp_path) as (backend, folder):
         print(drive(folder / "drive.mjs", backend))
+        type_check(folder)
         # A variable that auth.config.ts needs: the push says which one, in both command lines.
         (folder / "convex" / "auth.config.ts").write_text(NEEDS)
         pushed = ("dev", "--once", "--typecheck", "disable")
@@ -71,6 +72,7 @@ def test_environment_variables_on_the_command_line(tmp_path: Path) -> None:
 def test_logs(tmp_path: Path) -> None:
     with running(HERE / "logs", tmp_path) as (backend, folder):
         print(drive(folder / "drive.mjs", backend))
+        type_check(folder)
         answer = cvx("run", "orders:place", '{"item": "pad", "count": 200}', *chosen(backend), cwd=folder)
         assert answer.code == 0
         assert "[DEBUG] 'reserving' 200 'of' 'pad'" in answer.err
@@ -110,11 +112,3 @@ def test_logs(tmp_path: Path) -> None:
 )
 def test_the_guide_shows_what_the_app_does(guide: str, app: str) -> None:
     assert blocks_missing(guide, HERE / app) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("app", ["environment", "logs"])
-def test_the_apps_type_check(app: str, tmp_path: Path) -> None:
-    with running(HERE / app, tmp_path, PACKAGES) as (_, folder):
-        checked = cvx("typecheck", cwd=folder)
-        assert checked.code == 0, checked.err

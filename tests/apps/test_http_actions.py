@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.apps.driving import HERE, PACKAGES, drive, running
+from tests.apps.driving import HERE, drive, running, type_check
 from tests.apps.guides import blocks_missing
 from tests.cli.command_line import cvx
 from tests.compat.official_cli import OfficialCli
@@ -24,6 +24,7 @@ def test_http_actions(tmp_path: Path) -> None:
     with running(HERE / "http_actions", tmp_path) as (backend, folder):
         site = f"http://127.0.0.1:{backend.site_port}"
         print(drive(folder / "drive.mjs", backend, site))
+        type_check(folder)
         # What both command lines show of it.
         httpx.get(f"{site}/files/public/x")
         assert httpx.get(f"{site}/answers?kind=throws").status_code == 500
@@ -47,29 +48,14 @@ def test_http_actions(tmp_path: Path) -> None:
 
 def test_a_webhook_with_a_verified_signature(tmp_path: Path) -> None:
     """Stripe's scheme: by hand with Web Crypto, and with Stripe's own package."""
-    packages = {"convex": "1.48.0", "stripe": "19.2.0", "typescript": "5.9.3"}
-    with running(HERE / "stripe_webhook", tmp_path, packages) as (backend, folder):
+    with running(HERE / "stripe_webhook", tmp_path) as (backend, folder):
         site = f"http://127.0.0.1:{backend.site_port}"
         print(drive(folder / "drive.mjs", backend, site))
+        type_check(folder)
 
 
 def test_hono_as_the_router(tmp_path: Path) -> None:
-    packages = {"convex": "1.48.0", "convex-helpers": "0.1.124", "hono": "4.10.4", "typescript": "5.9.3"}
-    with running(HERE / "hono", tmp_path, packages) as (backend, folder):
+    with running(HERE / "hono", tmp_path) as (backend, folder):
         site = f"http://127.0.0.1:{backend.site_port}"
         print(drive(folder / "drive.mjs", backend, site))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("app", "packages"),
-    [
-        ("http_actions", {}),
-        ("stripe_webhook", {"stripe": "19.2.0"}),
-        ("hono", {"hono": "4.10.4"}),
-    ],
-)
-def test_the_apps_type_check(app: str, packages: dict[str, str], tmp_path: Path) -> None:
-    with running(HERE / app, tmp_path, {**PACKAGES, **packages}) as (_, folder):
-        checked = cvx("typecheck", cwd=folder)
-        assert checked.code == 0, checked.err
+        type_check(folder)

@@ -43,7 +43,11 @@ class Day:
         return rows
 
 
-@pytest.fixture(scope="module", params=[*OLDER, NEWEST])
+# The older releases' whole day is long; test_official_cli.py has a shorter one of each.
+RELEASES = [NEWEST, *(pytest.param(version, marks=pytest.mark.long) for version in OLDER)]
+
+
+@pytest.fixture(scope="module", params=RELEASES)
 def day(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
     begun = Day(request.param, tmp_path_factory.mktemp("day"))
     try:

@@ -17,7 +17,7 @@ from tests.backend_process import BackendProcess
 from tests.compat.official_cli import OfficialCli
 from tests.node_env import npm_project
 
-RELEASES = ["1.48.0", "1.36.1", "1.28.0"]
+RELEASES = ["1.48.0", pytest.param("1.36.1", marks=pytest.mark.long), "1.28.0"]
 
 pytestmark = [pytest.mark.deno, pytest.mark.node, pytest.mark.slow]
 

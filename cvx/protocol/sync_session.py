@@ -178,6 +178,14 @@ class SyncSession:
         return min(self._spoke_s + self._limits.ping_after_s, self._mutation_until_s, self._update_retry_s)
 
     @property
+    def full(self) -> bool:
+        """Whether what the client sends next may be more than can wait. A client that was away sends all its writes
+        at once, so its messages are left where they are until there is room: closing would bring them all again."""
+        waiting, limits = len(self._waiting), self._limits
+        pending = waiting + len(self._mutations) + (self._mutation is not None)
+        return pending >= limits.mutations_queued_max or waiting >= limits.messages_waiting_max
+
+    @property
     def query_ids(self) -> frozenset[int]:
         """The subscriptions the client was last brought to."""
         return frozenset(self._queries)

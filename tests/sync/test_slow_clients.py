@@ -101,3 +101,23 @@ def test_a_client_that_does_not_read(tmp_path: Path) -> None:
         assert decode_ts(after["endVersion"]["ts"]) >= decode_ts(before["endVersion"]["ts"])
     # A quarter of a megabyte each: far fewer than there were changes were made for it.
     assert len(transitions) < CHANGES / 2
+
+
+@pytest.mark.parametrize("checked", [False, True], ids=["nobody", "while a token is checked"])
+def test_more_mutations_at_once_than_may_wait(tmp_path: Path, checked: bool) -> None:
+    """As from a client that was offline: it is read as there is room, and all are answered, in order, on one socket."""
+    small = {"socket_mutations_pending_max": 3, "socket_messages_waiting_max": 5}
+    with LiveBackend(tmp_path / "data", limits=small) as live, connect(live.socket_url) as socket:
+        hello = _hello(live.admin_key)
+        for message in hello if checked else [hello[0]]:
+            socket.send(message)
+        for number in range(60):
+            socket.send(
+                json.dumps({"type": "Mutation", "requestId": number, "udfPath": "no:such", "args": [{}]})
+            )
+        answered: list[int] = []
+        while len(answered) < 60:
+            message = json.loads(socket.recv(timeout=60))
+            if message["type"] == "MutationResponse":
+                answered.append(message["requestId"])
+        assert answered == list(range(60))

@@ -145,6 +145,7 @@ class SyncDriver:
         self._pump_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = 0.0
+        self._unreachable = False  # Sending failed.
         self._gone = False
 
     async def run(self) -> None:
@@ -153,7 +154,7 @@ class SyncDriver:
         try:
             while (text := await self._socket.receive()) is not None:
                 self._receive(text)
-                while len(self._outbox) > self._services.limits.socket_messages_unsent_max:
+                while self._reads_no_more():
                     self._room.clear()
                     await self._room.wait()
         finally:
@@ -165,6 +166,12 @@ class SyncDriver:
             for unwatch in self._watches.values():
                 unwatch()
             self._watches.clear()
+
+    def _reads_no_more(self) -> bool:
+        """Whether the client's messages stay with it for now. Not when it is over, which only reading tells."""
+        if self._unreachable or self._session.closing is not None:
+            return False
+        return self._session.full or len(self._outbox) > self._services.limits.socket_messages_unsent_max
 
     # --- events in ---
 
@@ -213,6 +220,7 @@ class SyncDriver:
         for task in self._session.tasks():
             self._start(task)
         self._outbox += self._session.messages()
+        self._room.set()
         if self._writer is None and (self._outbox or self._session.closing is not None):
             self._flush()
         if self._session.deadline_s < self._timer_s:
@@ -276,6 +284,7 @@ class SyncDriver:
         except OSError:
             # It is gone, which `run` learns from `receive` unless it waits for room here.
             outbox.clear()
+            self._unreachable = True
             self._room.set()
             return
         self._writer = None

@@ -263,7 +263,7 @@ class ActionChild:
 
     async def _store(self, running: Running, asked: messages.StoreAsked, stream: IncomingStream) -> None:
         try:
-            async with aclosing(stream.parts()) as parts:  # type: ignore[type-var]
+            async with aclosing(stream.parts()) as parts:
                 stored = await running.host.store_blob(parts, asked.content_type, asked.sha256)
         finally:
             running.streams_in.discard(asked.stream)
@@ -318,7 +318,7 @@ class ActionChild:
         try:
             await running.host.respond(head)
             if stream is not None:
-                async with aclosing(stream.parts()) as parts:  # type: ignore[type-var]
+                async with aclosing(stream.parts()) as parts:
                     async for part in parts:
                         await running.host.respond_chunk(part)
         except Exception as error:  # edge: nobody reads any more, which ends the action; `run` raises it.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from cvx.backend.config import Limits
 from cvx.backend.runner import action_messages as messages
@@ -48,7 +48,7 @@ class IncomingStream:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    async def parts(self) -> AsyncIterator[bytes]:
+    async def parts(self) -> AsyncGenerator[bytes, None]:
         """What it holds. Raises CvxError "StreamBroken" when the child could not go on."""
         while True:
             while self._parts:

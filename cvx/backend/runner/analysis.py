@@ -1,9 +1,13 @@
-"""What the child says of an analysed module, made into the room's own types.
+"""What children say of analysed modules, made into the room's own types.
 
 Source: reference/runtime-and-database.md §1.9.
 """
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Literal
 
 import msgspec
 
@@ -12,6 +16,8 @@ from cvx.backend.runner.interface import (
     AnalyzedModule,
     AnalyzedRoute,
     AnalyzeFailure,
+    AnalyzeRequest,
+    AnalyzeResult,
     FunctionKind,
     FunctionOutcome,
     SourcePosition,
@@ -29,7 +35,7 @@ class _Position(msgspec.Struct):
 class _Function(msgspec.Struct):
     name: str
     kind: FunctionKind
-    visibility: str | None
+    visibility: Literal["public", "internal"] | None
     args: str | None
     returns: str | None
     position: _Position | None
@@ -52,6 +58,41 @@ class _Module(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Module)
 
 
+async def analysis(
+    request: AnalyzeRequest, analyze_one: Callable[[str, str], Awaitable[FunctionOutcome]]
+) -> AnalyzeResult:
+    """Everything that is asked for; `analyze_one` gets what it is ("module", "schema", "auth", "definition") and its
+    path."""
+    jobs: list[tuple[str, str]] = [("module", path) for path in request.paths]
+    singles = (
+        ("schema", request.schema_path),
+        ("auth", request.auth_config_path),
+        ("definition", request.definition_path),
+    )
+    jobs += [(mode, path) for mode, path in singles if path is not None]
+    outcomes = await asyncio.gather(*(analyze_one(mode, path) for mode, path in jobs))
+    modules: dict[str, AnalyzedModule] = {}
+    texts: dict[str, str] = {}
+    failures: list[AnalyzeFailure] = []
+    env_read: set[str] = set()
+    for (mode, path), outcome in zip(jobs, outcomes, strict=True):
+        env_read |= outcome.env_read
+        if outcome.value_json is None:
+            failures.append(failure_text(mode, path, outcome))
+        elif mode == "module":
+            modules[path] = analyzed_module(path, outcome.value_json)
+        else:
+            texts[mode] = outcome.value_json.decode()
+    return AnalyzeResult(
+        modules,
+        texts.get("schema"),
+        texts.get("auth"),
+        texts.get("definition"),
+        frozenset(env_read),
+        tuple(failures),
+    )
+
+
 def analyzed_module(path: str, value_json: bytes) -> AnalyzedModule:
     """The answer of an `analyze` message in mode "module"."""
     found = _decoder.decode(value_json)
@@ -69,12 +110,10 @@ def analyzed_module(path: str, value_json: bytes) -> AnalyzedModule:
 
 
 def _function(found: _Function) -> AnalyzedFunction:
-    visibility = found.visibility
-    assert visibility in ("public", "internal", None)
     return AnalyzedFunction(
         found.name,
         found.kind,
-        visibility,  # type: ignore[arg-type]
+        found.visibility,
         found.args,
         None if found.returns == "null" else found.returns,
         _position(found.position),

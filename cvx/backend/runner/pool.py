@@ -17,16 +17,15 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
 from cvx.backend.config import Limits
 from cvx.backend.runner import deno
-from cvx.backend.runner.analysis import analyzed_module, failure_text
+from cvx.backend.runner.analysis import analysis
 from cvx.backend.runner.child_process import WATCH_EVERY_S, ChildProcesses, look_at
 from cvx.backend.runner.interface import (
-    AnalyzedModule,
-    AnalyzeFailure,
     AnalyzeRequest,
     AnalyzeResult,
     FunctionCall,
@@ -378,34 +377,7 @@ class IsolatePool:
 
     async def analyze(self, request: AnalyzeRequest) -> AnalyzeResult:
         """See FunctionRunner.analyze."""
-        jobs: list[tuple[str, str]] = [("module", path) for path in request.paths]
-        singles = (
-            ("schema", request.schema_path),
-            ("auth", request.auth_config_path),
-            ("definition", request.definition_path),
-        )
-        jobs += [(mode, path) for mode, path in singles if path is not None]
-        outcomes = await asyncio.gather(*(self._analyze_one(request, mode, path) for mode, path in jobs))
-        modules: dict[str, AnalyzedModule] = {}
-        texts: dict[str, str] = {}
-        failures: list[AnalyzeFailure] = []
-        env_read: set[str] = set()
-        for (mode, path), outcome in zip(jobs, outcomes, strict=True):
-            env_read |= outcome.env_read
-            if outcome.value_json is None:
-                failures.append(failure_text(mode, path, outcome))
-            elif mode == "module":
-                modules[path] = analyzed_module(path, outcome.value_json)
-            else:
-                texts[mode] = outcome.value_json.decode()
-        return AnalyzeResult(
-            modules,
-            texts.get("schema"),
-            texts.get("auth"),
-            texts.get("definition"),
-            frozenset(env_read),
-            tuple(failures),
-        )
+        return await analysis(request, partial(self._analyze_one, request))
 
     async def _analyze_one(self, request: AnalyzeRequest, mode: str, path: str) -> FunctionOutcome:
         async def attempt(isolate: Isolate) -> tuple[FunctionOutcome, bool]:

@@ -89,7 +89,9 @@ def test_an_endless_loop_fails_alone(with_pool: WithPool, path: str) -> None:
     with_pool(body)
 
 
-@pytest.mark.parametrize("path", ["query faults:memory", "mutation faults:memoryAcrossAwait"])
+@pytest.mark.parametrize(
+    "path", ["query faults:memory", "query faults:memoryAtOnce", "mutation faults:memoryAcrossAwait"]
+)
 def test_a_full_heap_fails_alone(with_pool: WithPool, path: str) -> None:
     kind, path = path.split()
 

@@ -29,6 +29,8 @@ from cvx.errors import CvxError, ProtocolError
 WATCH_EVERY_S = 0.1
 _READ_BYTES = 1 << 20
 _TAIL_BYTES = 65_536
+_MEMORY_WORDS = ("out of memory", "heap limit", "JavaScript invalid size error")
+"""What V8 says before it gives up: no memory, or a thing asked for that is larger than any it could make."""
 _NOTE_BYTES_MAX = 32
 _START_PAUSE_S = 0.1
 _LAST_DATA_S = (
@@ -315,7 +317,7 @@ class ChildProcess:
         """Why it ended, once it is gone."""
         if self.killed_for is not None:
             return self.killed_for
-        return "memory" if "out of memory" in self.last_words or "heap limit" in self.last_words else "crash"
+        return "memory" if any(words in self.last_words for words in _MEMORY_WORDS) else "crash"
 
 
 class Child(Protocol):

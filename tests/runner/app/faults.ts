@@ -27,6 +27,8 @@ export const memory = query(async () => {
   for (;;) kept.push(new Array(1000).fill(kept.length).map((x) => ({ x })));
 });
 
+export const memoryAtOnce = query(async () => "x".repeat(1 << 28).split("").length);
+
 export const memoryAcrossAwait = mutation(async (ctx) => {
   const kept: any[] = [];
   for (;;) {

@@ -17,6 +17,7 @@ import secrets
 import shutil
 import subprocess
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -51,8 +52,8 @@ class NodePackages:
         self._starting = threading.Lock()  # Held while a process is started, so that `close` misses none.
         self._closing = False
 
-    async def ready(self, packages: Packages) -> Path | None:
-        """The `node_modules` that has them; None when there are none. Raises CvxError "InvalidExternalModules",
+    async def ready(self, packages: Packages, in_use: Collection[Path | None] = ()) -> Path | None:
+        """The `node_modules` that has them; None when there are none. Those `in_use` stay. Raises CvxError "InvalidExternalModules",
         "BackendStopping"."""
         if not packages:
             return None
@@ -67,7 +68,9 @@ class NodePackages:
             os.utime(folder)  # Those that are used stay.
             return (folder / "node_modules").resolve()
         if key not in self._installing:
-            task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._install, folder, packages))
+            task = asyncio.get_running_loop().create_task(
+                asyncio.to_thread(self._install, folder, packages, in_use)
+            )
             self._installing[key] = task
             task.add_done_callback(lambda _: self._installing.pop(key, None))
         return await asyncio.shield(self._installing[key])
@@ -92,9 +95,9 @@ class NodePackages:
                 return False
         return True
 
-    def _install(self, folder: Path, packages: Packages) -> Path:
+    def _install(self, folder: Path, packages: Packages, kept: Collection[Path | None]) -> Path:
         self._home.mkdir(parents=True, exist_ok=True)
-        self._make_room()
+        self._make_room(kept)
         draft = self._home / f".{folder.name}-{secrets.token_hex(4)}"
         draft.mkdir()
         try:
@@ -111,11 +114,12 @@ class NodePackages:
             shutil.rmtree(draft, ignore_errors=True)
         return (folder / "node_modules").resolve()
 
-    def _make_room(self) -> None:
+    def _make_room(self, kept: Collection[Path | None]) -> None:
         sets = [folder for folder in self._home.iterdir() if folder.is_dir() and folder.name[0] != "."]
         sets.sort(key=lambda folder: folder.stat().st_mtime)
         for folder in sets[: max(0, len(sets) - self._limits.node_package_sets_max + 1)]:
-            shutil.rmtree(folder, ignore_errors=True)
+            if (folder / "node_modules").resolve() not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _run_install(self, folder: Path) -> None:
         environment = {**os.environ, "NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1"}

@@ -113,7 +113,7 @@ class NodePool:
     async def prepare(self, packages: Packages) -> None:
         """Have these packages in place. Raises CvxError "InvalidExternalModules", "BackendStopping"."""
         assert self._packages is not None, "start() comes first"
-        await self._packages.ready(packages)
+        await self._packages.ready(packages, self._packages_in_use())
 
     # ---- running
 
@@ -165,10 +165,13 @@ class NodePool:
         assert self._packages is not None, "start() comes first"
         if self._processes.closing:
             raise stopping()
-        folder = await self._packages.ready(bundle.packages)
+        folder = await self._packages.ready(bundle.packages, self._packages_in_use())
         code = await self._code.place(bundle, folder, {child.world.code.key for child in self._children})
         self._latest = NodeWorld(code, self._digest(variables))
         return self._latest
+
+    def _packages_in_use(self) -> set[Path | None]:
+        return {child.world.code.packages for child in self._children}
 
     def _digest(self, variables: Mapping[str, str]) -> str:
         known = self._digests.get(id(variables))

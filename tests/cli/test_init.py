@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command_line import cvx
-from tests.node_env import npm_project
+from tests.node_env import BLANK_PACKAGES, npm_project
 
 TEMPLATES = ["blank", "chat-vite", "components", "html", "nextjs", "python-client", "sveltekit", "vue-vite"]
 
@@ -50,7 +50,7 @@ def test_a_template_in_an_empty_folder_and_twice(tmp_path: Path, template: str) 
 @pytest.mark.node
 def test_offline_when_the_packages_are_there(tmp_path: Path) -> None:
     """Nothing is asked of any registry: the ones configured here do not exist."""
-    packages = npm_project("cvx-dev", {"convex": "1.48.0", "typescript": "7.0.2"})
+    packages = npm_project("blank", BLANK_PACKAGES)
     app = tmp_path / "app"
     app.mkdir()
     (app / "node_modules").symlink_to(packages / "node_modules")

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from tests.backend_process import BackendProcess, free_port, pushed_app
 from tests.cli.command_line import cvx
-from tests.node_env import npm_project
+from tests.node_env import BLANK_PACKAGES, npm_project
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = Path(__file__).parent / "app"
@@ -108,9 +108,7 @@ def test_commands_that_talk(tmp_path: Path) -> None:
 def test_commands_of_a_project(tmp_path: Path) -> None:
     app = tmp_path / "app"
     app.mkdir()
-    (app / "node_modules").symlink_to(
-        npm_project("cvx-dev", {"convex": "1.48.0", "typescript": "7.0.2"}) / "node_modules"
-    )
+    (app / "node_modules").symlink_to(npm_project("blank", BLANK_PACKAGES) / "node_modules")
     port = str(free_port())
     for command, words in [
         ("init", ["--list-templates"]),

@@ -219,6 +219,16 @@ def test_first_files_of_a_functions_folder(make_app: MakeApp) -> None:
     assert app.read("backend/tsconfig.json") == "{}"
 
 
+def test_functions_know_process_where_the_types_of_node_are_a_dependency(make_app: MakeApp) -> None:
+    for folder, has_types in (("with/", True), ("without/", False)):
+        app = make_app({"convex.json": json.dumps({"functions": folder})})
+        manifest = json.loads(app.read("package.json"))
+        manifest["devDependencies"] = {"@types/node": "*"} if has_types else {}
+        app.write({"package.json": json.dumps(manifest)})
+        init_functions_dir(app.project)
+        assert ('"types": ["node"]' in app.read(f"{folder}tsconfig.json")) is has_types
+
+
 # ------------------------------------------------------------------------------------------------ analysis
 
 

@@ -99,7 +99,10 @@ def init_functions_dir(project: Project) -> CodegenResult:
     """Create the functions folder with `README.md` and `tsconfig.json`; existing files stay."""
     folder = project.functions_dir
     is_new = not folder.exists()
-    wanted = {"tsconfig.json": _TSCONFIG}
+    # TypeScript 6 and later know `process` and `Buffer` only where tsconfig.json names Node's types.
+    has_node = project.package_json is not None and project.package_json.has("@types/node")
+    types = '    "types": ["node"],\n' if has_node else ""
+    wanted = {"tsconfig.json": _TSCONFIG.replace("{types}", types)}
     if is_new:
         wanted["README.md"] = _README.replace("{functions}", project.config.functions.rstrip("/"))
     written, unchanged = [], []
@@ -300,7 +303,7 @@ _TSCONFIG = """\
     "jsx": "react-jsx",
     "skipLibCheck": true,
     "allowSyntheticDefaultImports": true,
-
+{types}
     /* Needed: the deployment works this way. */
     "target": "ESNext",
     "lib": ["ES2023", "dom"],

@@ -116,7 +116,7 @@ def test_the_packages_own_setup(tmp_path: Path) -> None:
         "name": "app",
         "dependencies": {name: PACKAGES[name] for name in ("convex", "@convex-dev/auth")},
     }
-    package["devDependencies"] = {"typescript": PACKAGES["typescript"]}  # type: ignore[assignment]
+    package["devDependencies"] = {"typescript": PACKAGES["typescript"]}
     (app / "package.json").write_text(json.dumps(package))
     backend.start()
     try:

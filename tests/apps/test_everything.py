@@ -76,7 +76,7 @@ def test_values_through_the_python_client(everything: tuple[BackendProcess, Path
 
 def test_errors_through_the_python_client(everything: tuple[BackendProcess, Path]) -> None:
     client = convex.ConvexClient(everything[0].url)
-    data = {"code": "SOLD_OUT", "left": convex.ConvexInt64(0), "list": [1.0, None]}
+    data: Any = {"code": "SOLD_OUT", "left": convex.ConvexInt64(0), "list": [1.0, None]}
     for call in (client.query, client.mutation):
         with pytest.raises(convex.ConvexError) as caught:
             call("errors:throwsData" if call == client.query else "errors:mutationThrowsData", {"data": data})

@@ -144,7 +144,7 @@ def test_kills_at_any_moment(tmp_path: Path) -> None:
             for sender in senders:
                 sender.start()
             before = len(acknowledged)
-            until(lambda before=before: len(acknowledged) > before + 3, "files arrive")
+            until(lambda before=before: len(acknowledged) > before + 3, "files arrive")  # type: ignore[misc]
             time.sleep(random.random() / 20)
             backend.kill()
             for sender in senders:

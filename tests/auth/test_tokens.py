@@ -128,7 +128,8 @@ def test_every_standard_claim_has_its_name(issuer: Issuer) -> None:
         "nothing": None,
         "issuer": "spoofed",
     }
-    assert identity(issuer.token(**standard, **dropped, **own), oidc(issuer)) == {
+    claims: dict[str, Any] = {**standard, **dropped, **own}
+    assert identity(issuer.token(**claims), oidc(issuer)) == {
         "tokenIdentifier": f"{issuer.url}|ann",
         "issuer": issuer.url,
         "subject": "ann",
@@ -260,14 +261,15 @@ def test_nobodys_token(issuer: Issuer) -> None:
 
 def test_expired_not_yet_valid_and_never_expiring(issuer: Issuer) -> None:
     now = int(time.time())
-    for claims, provider in [
+    cases: list[tuple[dict[str, Any], Any]] = [
         ({"exp": now - 1}, oidc(issuer)),
         ({"exp": now - 10}, custom(issuer)),
         ({"exp": ...}, oidc(issuer)),
         ({"exp": ...}, custom(issuer)),
         ({"nbf": now + 60}, custom(issuer)),
         ({"nbf": now + 60}, oidc(issuer)),
-    ]:
+    ]
+    for claims, provider in cases:
         assert refusal(issuer.token(**claims), provider).code == "Unauthenticated", claims
     late = check(issuer.token(exp=now - 2), custom(issuer))
     assert late.expires_at == now + 3, "custom tokens have five seconds of leeway, to the end"

@@ -81,7 +81,12 @@ def test_130_interrupted(tmp_path: Path) -> None:
     arrived = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         held: list[object] = []
-        threading.Thread(target=lambda: (held.append(silent.accept()), arrived.set()), daemon=True).start()
+
+        def accept() -> None:
+            held.append(silent.accept())
+            arrived.set()
+
+        threading.Thread(target=accept, daemon=True).start()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         process = subprocess.Popen(
             [*CVX, "run", "a:b", "--url", url, "--admin-key", "k"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def output(**options: bool) -> Output:
+def output(**options: Any) -> Output:
     return Output(stdout=io.StringIO(), stderr=io.StringIO(), **options)
 
 

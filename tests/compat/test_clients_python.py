@@ -39,7 +39,7 @@ def test_http_client(served: BackendProcess) -> None:
         "bytes": b"\x00\xff",
         "list": [None, True, "é"],
     }
-    assert client.query("wire:echo", {"value": value}) == value
+    assert client.query("wire:echo", {"value": value}) == value  # type: ignore[dict-item]
     with pytest.raises(ConvexError) as caught:
         client.query("wire:failing", {"how": "data"})
     # This half of the library hands the data over as it stands on the wire.

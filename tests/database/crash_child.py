@@ -59,7 +59,7 @@ async def main(folder: Path, seed: int) -> None:
             for n in range(1_000_000):
                 name = f"by_value_{first}_{n}"
                 index = DatabaseIndex(name, ("value", "k"))
-                await db.run(None, lambda tx, index=index: definitions.create_index(tx, "left", index))
+                await db.run(None, lambda tx, index=index: definitions.create_index(tx, "left", index))  # type: ignore[misc, arg-type]
                 await db.idle()
                 await asyncio.sleep(0.05)
 

@@ -49,9 +49,10 @@ class Player:
         # Background work begins when the script says so: `db hold`, and `db wait` lets it go on.
         self.free_to_work = asyncio.Event()
         self.free_to_work.set()
-        self.originals = (maintenance.fill_index, maintenance.first_misfit)
-        maintenance.fill_index = self.gated(maintenance.fill_index)
-        maintenance.first_misfit = self.gated(maintenance.first_misfit)
+        work: Any = maintenance
+        self.originals = (work.fill_index, work.first_misfit)
+        work.fill_index = self.gated(work.fill_index)
+        work.first_misfit = self.gated(work.first_misfit)
         self.db_folder = folder
         self.clock = FakeClock()
         self.db = self.loop.run_until_complete(Database.open(folder, clock=self.clock, limits=limits))
@@ -73,7 +74,8 @@ class Player:
         return when_free
 
     def close(self) -> None:
-        maintenance.fill_index, maintenance.first_misfit = self.originals
+        work: Any = maintenance
+        work.fill_index, work.first_misfit = self.originals
         for tx in self.txs.values():
             tx.close()
         self.loop.run_until_complete(self.db.close())

@@ -10,6 +10,7 @@ import random
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, Transaction, definitions
@@ -39,7 +40,7 @@ async def main(folder: Path, seed: int) -> None:
         def change(tx: Transaction) -> None:
             known = [document["_id"] for document in tx.all("things")]
             for _ in range(r.choice((1, 1, 3, 12))):
-                fields = {
+                fields: dict[str, Any] = {
                     "body": " ".join(r.choices(WORDS, k=r.randint(0, 9))),
                     "place": [r.gauss(0, 1) for _ in range(4)],
                     "kind": r.choice("ab"),
@@ -60,7 +61,7 @@ async def main(folder: Path, seed: int) -> None:
         async def indexes() -> None:
             while True:
                 for index in INDEXES:
-                    await db.run(None, lambda tx, index=index: definitions.create_index(tx, "things", index))  # type: ignore[misc]
+                    await db.run(None, lambda tx, index=index: definitions.create_index(tx, "things", index))  # type: ignore[misc, arg-type]
                     await db.idle()
                 await asyncio.sleep(0.05)
 

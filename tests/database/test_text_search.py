@@ -276,7 +276,8 @@ def test_more_than_can_be_scanned(tmp_path: Path) -> None:
                 with pytest.raises(CvxError) as caught:
                     tx.collect(search_query("same", {}))
                 assert caught.value.code == "SearchQueryScannedTooManyDocumentsError"
-                seen, cursor, done = [], None, False
+                seen: list[Any] = []
+                cursor, done = None, False
                 while len(seen) < 20:
                     page = tx.paginate(search_query("same", {}), cursor, None, 8)
                     seen += [decode(raw)["_id"] for raw in page.documents]  # type: ignore[index,call-overload]

@@ -284,7 +284,8 @@ def test_the_environment_is_read_live(tmp_path: Path, app: App) -> None:
         await change("COLOR", "red")  # The same value: nothing is written, nobody is woken.
         assert red.invalid_since is None
         await change("COLOR", None)
-        assert red.invalid_since is not None
+        again: Any = red
+        assert again.invalid_since is not None
         assert await d.query("behaviour:environment", {"name": "COLOR"}) is None
 
     run(tmp_path, app, body)
@@ -437,7 +438,8 @@ def test_a_filter_that_lets_hardly_anything_pass_holds_up_nobody(
         for (turn, rows), (next_turn, next_rows) in pairwise(looked):
             assert next_turn > turn and next_rows - rows <= 2 * 64
         calls, _ = d.executor.log.calls(0)
-        assert calls[-1].usage.documents_read == 1000
+        used = calls[-1].usage
+        assert used is not None and used.documents_read == 1000
 
     run(tmp_path, app, body, limits=limits)
 

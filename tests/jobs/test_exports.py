@@ -228,7 +228,7 @@ def test_an_export_is_one_moment(live: LiveBackend, client: TransferClient) -> N
             await live.backend.services.db.run(SYSTEM, pair)
 
         while not stop.is_set():
-            live.run(once)  # type: ignore[arg-type]
+            live.run(once)
             written += 1
 
     writer = threading.Thread(target=write)

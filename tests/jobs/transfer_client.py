@@ -47,7 +47,7 @@ class TransferClient:
     ) -> str:
         """Upload in parts and finish; the import's id."""
         token = self.http.post("/api/import/start_upload").json()["uploadToken"]
-        parts = []
+        parts: list[str] = []
         for at in range(0, max(len(data), 1), part):
             answer = self.http.post(
                 "/api/import/upload_part",

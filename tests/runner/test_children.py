@@ -256,7 +256,8 @@ def failing(
     monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool], start_one: str = "start_child"
 ) -> list[int]:
     """Let the starts fail that `fails` says, by number; the list grows with each."""
-    real, starts = getattr(deno, start_one), []
+    real: Any = getattr(deno, start_one)
+    starts: list[int] = []
 
     def start(path: Path, limits: Limits, *arguments: Any, **named: Any) -> Any:
         starts.append(len(starts))

@@ -13,7 +13,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ async def closed(machine: Machine, close: Callable[[], Coroutine[Any, Any, None]
     assert await asyncio.to_thread(still_alive, machine.left()) == set()
 
 
-async def ended(calls: list[asyncio.Future[Any]], failures: set[str]) -> None:
+async def ended(calls: Sequence[asyncio.Future[Any]], failures: set[str]) -> None:
     """Every call ends, and when it fails, then because the backend stops (or as `failures` says)."""
     if calls:
         await asyncio.wait(calls, timeout=PATIENCE_S)

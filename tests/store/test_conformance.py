@@ -35,7 +35,7 @@ def fail(error: BaseException) -> None:
 
 @pytest.fixture(params=["sqlite", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store: Store = MemoryStore() if request.param == "memory" else open_store(tmp_path, Limits(), fail)
+    store: Store = MemoryStore() if request.param == "memory" else open_store(tmp_path, Limits(), fail)  # type: ignore[assignment]  # It cannot fail.
     yield store
     store.close()
 

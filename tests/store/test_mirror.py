@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ class Mirror:
         self.random = random.Random(seed)
         self.path = path
         self.real: Store = open_store(path, Limits(), fail)
-        self.model: Store = MemoryStore()
+        self.model = MemoryStore()
         self.ts = 0
         self.rows: dict[tuple[int, bytes], tuple[int, dict[int, bytes]]] = {}
         self.views: list[tuple[StoreView, StoreView]] = []
@@ -89,7 +90,10 @@ class Mirror:
                 assert real.get(table, internal) == model.get(table, internal)
         a, b = sorted((self.random.randbytes(1), self.random.randbytes(1)))
         range = KeyRange(a, self.random.choice((None, b)))
-        options = {"descending": self.random.random() < 0.5, "limit": self.random.choice((1, 3, 1000))}
+        options: dict[str, Any] = {
+            "descending": self.random.random() < 0.5,
+            "limit": self.random.choice((1, 3, 1000)),
+        }
         for table in TABLES:
             assert real.scan_table(table, range, **options) == model.scan_table(table, range, **options)
             for index in INDEXES[table]:

@@ -73,7 +73,7 @@ class Mirror:
         self.random = random.Random(seed)
         self.path = path
         self.real: Store = open_store(path, Limits(), fail)
-        self.model: Store = MemoryStore()
+        self.model = MemoryStore()
         self.ts = 0
         self.known: Known = {}
         self.vectors: set[tuple[int, bytes]] = set()

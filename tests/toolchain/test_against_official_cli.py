@@ -97,7 +97,12 @@ def start_push_answer(analysis: dict[str, Any]) -> dict[str, Any]:
             "exports": {},
         }
 
-    nothing = {"added_indexes": [], "removed_indexes": [], "enabled_indexes": [], "disabled_indexes": []}
+    nothing: dict[str, list[Any]] = {
+        "added_indexes": [],
+        "removed_indexes": [],
+        "enabled_indexes": [],
+        "disabled_indexes": [],
+    }
     return {
         "environmentVariables": {},
         "externalDepsId": None,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -216,7 +217,7 @@ def test_official_local_names(app: Project, value: str) -> None:
         {"prod": True, "env_file": Path("x")},
     ],
 )
-def test_contradicting_flags(app: Project, flags: dict[str, object]) -> None:
+def test_contradicting_flags(app: Project, flags: dict[str, Any]) -> None:
     with pytest.raises(CvxError) as caught:
         choose(app, **flags)
     assert caught.value.code == "InvalidSelection"

@@ -47,14 +47,15 @@ def test_each_kind_of_change_is_noticed(root: Path) -> None:
     async def body() -> None:
         watcher = Watcher(watched(root))
         try:
-            for act, path in (
+            acts: list[tuple[Callable[[Path], object], Path]] = [
                 (lambda p: p.write_text("export const x = 1;"), root / "convex" / "a.ts"),
                 (lambda p: p.write_text("export {};"), root / "convex" / "new.ts"),
                 (lambda p: p.unlink(), root / "convex" / "new.ts"),
                 (lambda p: p.write_text("export {};"), root / "convex" / "lib" / "deep.ts"),
                 (lambda p: p.write_text("{}"), root / "convex.json"),
                 (lambda p: p.unlink(), root / "convex.json"),
-            ):
+            ]
+            for act, path in acts:
                 watcher.look()
                 waiting = asyncio.create_task(change(watcher))
                 await asyncio.sleep(0.15)

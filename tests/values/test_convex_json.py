@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from value_strategies import values
 
 from cvx.errors import CvxError
 from cvx.values import (
@@ -26,6 +25,7 @@ from cvx.values import (
     size_of,
     to_json,
 )
+from tests.values.value_strategies import values
 
 VECTORS = json.loads((Path(__file__).parent / "npm_vectors.json").read_text())
 
@@ -154,7 +154,8 @@ def test_an_escaped_dollar_is_a_dollar() -> None:
 
 
 def test_sentinels_only_from_our_own_runner() -> None:
-    assert decode(b'{"$undefined":null}', internal=True) is UNDEFINED
+    undefined: object = decode(b'{"$undefined":null}', internal=True)
+    assert undefined is UNDEFINED
     assert decode(b'{"a":{"$commitTs":null}}', internal=True) == {"a": COMMIT_TS}
     assert refused(b'{"$commitTs":1}', internal=True) == "InvalidValue"
     assert from_json({"a": {"$undefined": None}}, internal=True) == {"a": UNDEFINED}

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from value_strategies import keys, values
 
 from cvx.errors import CvxError
 from cvx.values import (
@@ -23,6 +22,7 @@ from cvx.values import (
     prefix_range,
     successor_of_prefix,
 )
+from tests.values.value_strategies import keys, values
 
 
 def sign(left: bytes, right: bytes) -> int:
@@ -61,7 +61,7 @@ def test_keys_can_be_read_back(key: list[Any]) -> None:
 
 
 def test_order_across_types() -> None:
-    ladder = [
+    ladder: list[Any] = [
         UNDEFINED, None, -(1 << 63), -1, 0, COMMIT_TS, float("-inf"), -1.0, -0.0, 0.0, 5e-324, float("inf"),
         float("nan"), False, True, "", "\x00", "\x00\x00", "\x01", "a", "a\x00", "ab", "\uffff", "😀",
         b"", b"\x00", b"\x00\xff", b"\x01", [], [UNDEFINED], [None], [None, None], [[]], {}, {"": None},

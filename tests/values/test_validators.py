@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from value_strategies import values
 
 from cvx.errors import CvxError
 from cvx.values import (
@@ -20,6 +19,7 @@ from cvx.values import (
     parse_validator_text,
     print_value,
 )
+from tests.values.value_strategies import values
 
 USER = str(DocumentId(10001, bytes(16)))
 POST = str(DocumentId(10002, bytes(16)))

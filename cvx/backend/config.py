@@ -257,6 +257,7 @@ class Limits:
     import_append_rows: int = 2_000  # An append adds so many documents in one commit,
     import_append_bytes: int = 4 * MIB
     import_append_whole_rows: int = 8_000  # or all of them, when they are no more than this.
+    import_disk_reserve_bytes: int = 128 * MIB  # Stays free: for others' commits, and for undoing the import.
     import_progress_s: float = 0.5
     import_files_per_commit: int = 2_000  # Records of stored files.
     exports_kept_s: float = 14 * 86_400.0
@@ -267,7 +268,7 @@ class Limits:
     export_batch_rows: int = 2_000
 
     # Clients.
-    socket_mutations_pending_max: int = 1_000
+    socket_mutations_pending_max: int = 1_000  # With so many waiting, nothing more is read from this client.
     socket_actions_in_flight_max: int = 1_000
     socket_queries_parallel_max: int = 20
     socket_batch: int = 100  # So many sockets are updated before anything else gets its turn.

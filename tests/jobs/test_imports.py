@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,7 +41,8 @@ def nothing_is_left(live: LiveBackend, client: TransferClient) -> Iterator[None]
     yield
     deadline = time.monotonic() + 60
     db = live.backend.services.db
-    while db.catalog.hidden() or list((live.config.data_dir / "transfers" / "imports").glob("*/*.run")):
+    imports = live.config.data_dir / "transfers" / "imports"
+    while db.catalog.hidden() or any(imports.glob("*/*.run")):
         assert time.monotonic() < deadline, "hidden tables or bulk files stay behind"
         time.sleep(0.02)
 
@@ -167,7 +170,7 @@ def test_a_table_changes_all_at_once(live: LiveBackend, client: TransferClient) 
             tx.all("swapped")
             db.subscribe(tx.reads, snapshot.ts, heard.append)
 
-    live.run(watch)  # type: ignore[arg-type]
+    live.run(watch)
     id = client.submit(lines(*({"v": "new"} for _ in range(3_000))), "jsonLines", "swapped", "replace")
     client.wait(id, "waiting_for_confirmation")
     assert heard == []
@@ -496,3 +499,40 @@ def test_rows_can_be_changed_after_an_import(live: LiveBackend, client: Transfer
 
     assert transact(live, change) == 700
     assert client.size("alive") == 700 and sorted(row["n"] for row in client.rows("alive"))[:2] == [-1.0, 2.0]
+
+
+def test_a_disk_that_fills_up_ends_the_import_and_gets_its_space_back(tmp_path: Path) -> None:
+    with LiveBackend(tmp_path / "data", limits={"import_run_rows": 300}) as first:
+        client = TransferClient(first.url, first.admin_key)
+        client.load(lines(*({"n": n} for n in range(1_000))), "jsonLines", "t")
+        client.close()
+    with LiveBackend(tmp_path / "data", limits={"import_disk_reserve_bytes": 1 << 60}) as full:
+        client = TransferClient(full.url, full.admin_key)
+        token = client.http.post("/api/import/start_upload").json()["uploadToken"]
+        where = {"uploadToken": token, "partNumber": 1}
+        answer = client.http.post("/api/import/upload_part", params=where, content=b'{"n":1}\n')
+        assert answer.status_code >= 400 and answer.json()["code"] == "DiskFull", answer.text
+        assert not list((tmp_path / "data" / "transfers" / "imports").iterdir()), "its parts fill the disk"
+        assert client.size("t") == 1_000
+        client.close()
+
+
+def test_an_import_that_would_fill_the_disk_is_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LiveBackend(tmp_path / "data", limits={"import_run_rows": 300}) as live:
+        client = TransferClient(live.url, live.admin_key)
+        client.load(lines({"n": -1}), "jsonLines", "t")
+        id = client.submit(lines(*({"n": n} for n in range(3_000))), "jsonLines", "t", "replace")
+        client.wait(id, "waiting_for_confirmation")
+        usage = shutil.disk_usage(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+            client.confirm(id)
+            state = client.wait(id, "completed")
+        assert (state["state"], state["error_code"]) == ("failed", "DiskFull"), state
+        assert "1 MiB are free" in state["error_message"]
+        assert [row["n"] for row in client.rows("t")] == [-1.0]
+        again = client.load(lines({"n": 2}), "jsonLines", "t", "replace")
+        assert again["num_rows_written"] == 1
+        client.close()

@@ -31,7 +31,7 @@ from cvx.backend.bulk.messages import (
     TablePlan,
     UnpackedFile,
 )
-from cvx.backend.bulk.uploads import Parts, Uploads, parts_of
+from cvx.backend.bulk.uploads import Parts, Uploads, check_room, parts_of
 
 IMPORT_PROGRAM = "cvx.backend.bulk.import_child"
 EXPORT_PROGRAM = "cvx.backend.bulk.export_child"
@@ -64,5 +64,6 @@ __all__ = [
     "TablePlan",
     "UnpackedFile",
     "Uploads",
+    "check_room",
     "parts_of",
 ]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import csv
+import errno
 import io
 import mimetypes
 import os
@@ -278,11 +279,9 @@ def main() -> None:
         except OSError as error:
             if isinstance(error, BrokenPipeError):
                 raise
-            say(
-                ExportFailed(
-                    "DiskFull" if error.errno == 28 else "ExportFailed", f"The export failed: {error}."
-                )
-            )
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            why = "the disk of the backend is full" if full else str(error)
+            say(ExportFailed("DiskFull" if full else "ExportFailed", f"The export failed: {why}."))
     except BrokenPipeError:  # Nobody wants it any more.
         os._exit(1)
 

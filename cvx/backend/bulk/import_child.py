@@ -210,7 +210,7 @@ def main() -> None:
             say(
                 ImportFailed(
                     "DiskFull" if full else "ImportFailed",
-                    "The disk is full; nothing was imported." if full else f"The import failed: {error}.",
+                    "The disk of the backend is full." if full else f"The import failed: {error}.",
                 )
             )
         except Exception as error:  # edge: the backend is told of a bug as of any other failure.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import errno
 import io
 import os
 import re
@@ -70,12 +71,14 @@ class Uploads:
                 size = 0
                 waiting: list[bytes] = []
                 held = 0
+                check_room(folder, limits)
                 async for piece in pieces:
                     waiting.append(piece)
                     held += len(piece)
                     if held >= _WRITE_BYTES:
                         await asyncio.to_thread(file.write, b"".join(waiting))
                         size, held, waiting = size + held, 0, []
+                        check_room(folder, limits)
                     if size > limits.import_part_bytes_max:
                         raise CvxError(
                             "RequestTooLarge",
@@ -85,10 +88,19 @@ class Uploads:
                 await asyncio.to_thread(file.write, b"".join(waiting))
             path.rename(folder / f"part-{number:05}")
         except OSError as error:
-            raise _disk_error(error) from error
+            self._give_up(token, found := _disk_error(error))
+            raise found from error
+        except CvxError as error:
+            self._give_up(token, error)
+            raise
         finally:
             path.unlink(missing_ok=True)
         return f"{token}-{number}"
+
+    def _give_up(self, token: str, error: CvxError) -> None:
+        """An upload that a full disk has ended takes its parts with it: they are what fills the disk."""
+        if error.code == "DiskFull":
+            self.discard(token)
 
     def finish(self, token: str, part_tokens: Sequence[object]) -> Path:
         """Settle which parts there are, in their order; the folder. Raises CvxError: UploadNotFound,
@@ -188,12 +200,21 @@ class Parts(io.RawIOBase):
         super().close()
 
 
-def _disk_error(error: OSError) -> CvxError:
-    import errno
+def check_room(folder: Path, limits: Limits) -> None:
+    """Raises CvxError "DiskFull" before an import takes what its own undoing would need."""
+    free = shutil.disk_usage(folder).free
+    if free < limits.import_disk_reserve_bytes:
+        raise _disk_full(f"{free >> 20} MiB are free, and {limits.import_disk_reserve_bytes >> 20} stay so")
 
+
+def _disk_full(why: str) -> CvxError:
+    return CvxError(
+        "DiskFull", f"The disk of the backend is full ({why}).", kind="overloaded",
+        hint="Free some space where the backend keeps its data, then import again.", retry_when="env",
+    )  # fmt: skip
+
+
+def _disk_error(error: OSError) -> CvxError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return CvxError(
-            "DiskFull", "The disk is full; the part was not kept.", kind="overloaded",
-            hint="Free some space, then try again.", retry_when="env",
-        )  # fmt: skip
+        return _disk_full("no space is left")
     return CvxError("UploadFailed", f"The part could not be kept: {error.strerror}.", kind="internal")

@@ -29,6 +29,7 @@ from cvx.backend.bulk import (
     RunReady,
     TableDone,
     Uploads,
+    check_room,
 )
 from cvx.backend.bulk import ImportOrder as ReadOrder
 from cvx.backend.config import Limits
@@ -160,7 +161,7 @@ class ImportWork:
             if not live and not row.order.dry_run and (row.order.confirmed or not removes):
                 begin_loading()
             process.stdin.write(msgspec.json.encode(plan) + b"\n")
-            await self._take_reports(process, row.order, survey, manifest)
+            await self._take_reports(process, row.order, survey, manifest, folder)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
@@ -217,12 +218,14 @@ class ImportWork:
         order: ImportOrder,
         survey: ImportSurvey,
         manifest: Manifest,
+        folder: Path,
     ) -> None:
         while True:
             report = await self._report(process)
             if isinstance(report, RunReady):
                 manifest.runs.append((report.table, report.run))
                 self._more.set()
+                check_room(folder, self._limits)
             elif isinstance(report, TableDone):
                 manifest.rows[report.table] = report.rows
             elif isinstance(report, ImportProgress):
@@ -309,6 +312,7 @@ class ImportWork:
             at, run = manifest.runs[position.run]
             target = manifest.targets[at]
             path = folder / run.path
+            check_room(folder, self._limits)
             if target.hidden is None:
                 await self._append(target, path, run)
             else:

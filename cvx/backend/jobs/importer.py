@@ -128,6 +128,8 @@ class ImportService:
                     tx, row.id, "in_progress", after="waiting_for_confirmation",
                     progress_message="Importing", checkpoint_messages=[],
                 )  # fmt: skip
+            elif row.state == "failed" and row.detail.get("error_code") != "ImportCanceled":
+                pass  # It failed while somebody was asked; the row tells them why.
             elif row.state in ("uploaded", "failed") or row.order.dry_run:
                 raise CvxError(
                     "ImportNotReady", f"The import cannot be performed: it is {row.state}.",

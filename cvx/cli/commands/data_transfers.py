@@ -267,7 +267,9 @@ def _preview_table(context: CommandContext, preview: Preview) -> str:
 def _with_place(error: CvxError, name: str) -> CvxError:
     """The same, saying which line of which file."""
     if "rows_written" not in error.details:
-        error.hint = error.hint or "`cvx data import --help` shows what it takes."
+        from cvx.toolchain.client.transfers import hint_for
+
+        error.hint = error.hint or hint_for(error.code) or "`cvx data import --help` shows what it takes."
         return error
     line, entry, rows = (error.details.get(name) for name in ("line", "file", "rows_written"))
     place = f"{name}{f'/{entry}' if entry else ''}{f':{line}' if line else ''}: " if line or entry else ""

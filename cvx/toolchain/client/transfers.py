@@ -311,6 +311,11 @@ def _preview_of(row: dict[str, Any]) -> Preview:
     )
 
 
+def hint_for(code: str) -> str | None:
+    """What helps against an error that is not the file's fault."""
+    return "Free some space where the backend keeps its data, then try again." if code == "DiskFull" else None
+
+
 def _failure(state: dict[str, Any]) -> CvxError:
     message = str(state.get("error_message") or "The import failed.")
     details: dict[str, Any] = {}
@@ -323,7 +328,7 @@ def _failure(state: dict[str, Any]) -> CvxError:
         str(state.get("error_code") or "ImportFailed"),
         message.removeprefix("Hit an error while importing:\n"),
         kind="conflict",
-        hint=state.get("error_hint"),
+        hint=state.get("error_hint") or hint_for(str(state.get("error_code"))),
         retry_when="files",
         details=details,
     )
@@ -394,7 +399,8 @@ async def _exported(client: DeploymentClient, reporter: Reporter, export_id: str
                 raise CvxError(
                     str(row.get("error_code") or "ExportFailed"),
                     str(row.get("error_message") or f"The export {row['state']}."),
-                    kind="internal", hint="Try again, or see what the backend says.", retry_when="time",
+                    kind="internal", retry_when="time",
+                    hint=hint_for(str(row.get("error_code"))) or "Try again, or see what the backend says.",
                 )  # fmt: skip
             done, total = row.get("rows_done"), row.get("rows_total")
             if done and total:

@@ -33,9 +33,8 @@ _MEMORY_WORDS = ("out of memory", "heap limit", "JavaScript invalid size error")
 """What V8 says before it gives up: no memory, or a thing asked for that is larger than any it could make."""
 _NOTE_BYTES_MAX = 32
 _START_PAUSE_S = 0.1
-_LAST_DATA_S = (
-    1.0  # What a killed process had written is read, if somebody it left behind keeps its output open.
-)
+_LAST_DATA_S = 1.0
+"""How long what a killed process had written is read, if something that it left behind keeps its output open."""
 
 _log = logging.getLogger("cvx.runner")
 _Result = TypeVar("_Result")
@@ -382,9 +381,7 @@ def look_at(children: Iterable[_Looked], look: Callable[[_Looked, float], None])
     for child in children:
         try:
             look(child, now)
-        except (
-            Exception
-        ):  # edge: a child that cannot be looked at must not keep the others from being watched.
+        except Exception:  # edge: whatever is the matter with one, the others must be watched.
             _log.exception("A child process could not be looked at")
 
 

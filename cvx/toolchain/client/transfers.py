@@ -157,7 +157,9 @@ async def _upload(client: DeploymentClient, source: Source, reporter: Reporter) 
     parts: list[Any] = []
     sent = 0
     while True:
-        piece = await in_own_thread(_read_part, source, len(parts))
+        # A file is read on one thread that stays: thousands of short-lived ones would each keep some memory.
+        reading = in_own_thread if source.size is None else asyncio.to_thread
+        piece = await reading(_read_part, source, len(parts))
         if not piece and parts:
             break
         sent += len(piece)

@@ -64,7 +64,11 @@ def show(context: CommandContext) -> None:
             "data": str(state.data_dir),
         }
     width = max(len(name) for name in shown)
-    lines = [f"{name.ljust(width)}  {'-' if value is None else value}" for name, value in shown.items()]
+    words = {None: "-", True: "yes", False: "no"}
+    lines = [
+        f"{name.ljust(width)}  {words[value] if value is None or isinstance(value, bool) else value}"
+        for name, value in shown.items()
+    ]
     context.output.result(shown, "\n".join(lines))
 
 

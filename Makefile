@@ -25,8 +25,8 @@ demo: $(STAMP) ## A live app: scaffold chat-vite, start backend and page, print 
 browser: ## Chromium for the browser tests (Debian, as root); otherwise they say that they are skipped
 	sh scripts/install-chromium.sh
 
-test: $(STAMP) browser ## Every test but the long ones
-	$(PYTEST) -n 2 --dist loadgroup -m 'not long'
+test: $(STAMP) browser ## Every test but the long ones (three at a time on two cores: many wait for a process or a clock)
+	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m 'not long'
 
 test-long: $(STAMP) ## Those that take minutes: 1 GiB of upload, two dozen npm packages, many kills
 	$(PYTEST) --timeout 3600 -m long

@@ -30,6 +30,19 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("cvx")
 
 
+# With --dist loadfile a worker takes whole files, in this order: what takes longest comes first, so that none of it is
+# left for one worker alone at the end. (What is not named is quick.)
+HEAVY = ("toolchain", "apps", "compat", "faults", "browser", "cli", "jobs", "runner", "deploy", "functions", "http")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        room = item.path.relative_to(Path(__file__).parent).parts[0]
+        return HEAVY.index(room) if room in HEAVY else len(HEAVY)
+
+    items.sort(key=rank)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="accept what golden scripts now produce")
 

@@ -73,7 +73,7 @@ def test_infinite_scroll(tmp_path: Path) -> None:
 
 
 def wait_until_served(url: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         try:
             if httpx.get(url, timeout=60).status_code == 200:

@@ -42,7 +42,7 @@ def scaffolded(folder: Path, template: str, env: dict[str, str] | None = None) -
 
 
 def wait_until_served(url: str, dev: Dev) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         try:
             if httpx.get(url, timeout=60).status_code == 200:

@@ -42,7 +42,7 @@ def cvx(
     *arguments: str,
     cwd: Path,
     stdin: str | None = None,
-    deadline_s: float = 60,
+    deadline_s: float = 240,
     env: dict[str, str] | None = None,
 ) -> Outcome:
     """Run one command. Without `stdin` its standard input is closed."""

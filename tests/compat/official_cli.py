@@ -47,7 +47,7 @@ class OfficialCli:
         (app / ".home").mkdir(exist_ok=True)
 
     def __call__(
-        self, *arguments: str, code: int = 0, stdin: str | None = None, deadline_s: float = 120
+        self, *arguments: str, code: int = 0, stdin: str | None = None, deadline_s: float = 300
     ) -> Ran:
         """Run a command to its end and expect this exit code."""
         done = subprocess.run(
@@ -107,7 +107,7 @@ class Running:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def wait_for(self, text: str, *, times: int = 1, deadline_s: float = 60) -> None:
+    def wait_for(self, text: str, *, times: int = 1, deadline_s: float = 180) -> None:
         """Return once `text` was printed this many times."""
         deadline = time.monotonic() + deadline_s
         while self.text.count(text) < times:

@@ -32,7 +32,19 @@ hypothesis.settings.load_profile("cvx")
 
 # With --dist loadfile a worker takes whole files, in this order: what takes longest comes first, so that none of it is
 # left for one worker alone at the end. (What is not named is quick.)
-HEAVY = "toolchain apps compat faults browser cli jobs runner deploy functions http".split()
+HEAVY = [
+    "toolchain",
+    "apps",
+    "compat",
+    "faults",
+    "browser",
+    "cli",
+    "jobs",
+    "runner",
+    "deploy",
+    "functions",
+    "http",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,7 @@ export const draw = action({
   handler: async (ctx, { size }) => {
     const png = new PNG({ width: size, height: size });
     for (let i = 0; i < png.data.length; i += 4) png.data.set([255, (i / 4) % 256, 0, 255], i);
-    return await ctx.storage.store(new Blob([PNG.sync.write(png)], { type: "image/png" }));
+    return await ctx.storage.store(new Blob([new Uint8Array(PNG.sync.write(png))], { type: "image/png" }));
   },
 });
 

@@ -1,5 +1,6 @@
 import { v } from "convex/values";
 import { internal } from "./_generated/api";
+import type { Id } from "./_generated/dataModel";
 import { internalMutation, mutation, query } from "./_generated/server";
 
 export const write = mutation({
@@ -11,7 +12,7 @@ export const write = mutation({
 /** Publish a post at a time. Planning it again replaces the earlier plan. */
 export const publishAt = mutation({
   args: { post: v.id("posts"), at: v.number() },
-  handler: async (ctx, { post, at }) => {
+  handler: async (ctx, { post, at }): Promise<Id<"_scheduled_functions">> => {
     const found = await ctx.db.get(post);
     if (found === null) throw new Error("There is no such post");
     if (found.publication !== undefined) await ctx.scheduler.cancel(found.publication);

@@ -16,12 +16,14 @@ pytestmark = [pytest.mark.deno, pytest.mark.node, pytest.mark.long]
 _NAMED_BLOCK = re.compile(r"^```ts\n// (\S+\.ts)\n(.*?)^```$|^```ts\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What a page tells to install; the other pages need nothing.
 PACKAGES = {
+    "convex-auth": {"@convex-dev/auth": "0.0.95", "@auth/core": "0.41.3"},
     "http-actions": {"stripe": "19.1.0"},
     "node-actions": {"stripe": "19.1.0", "pngjs": "7.0.0", "@types/pngjs": "6.0.5"},
 }
 PAGES = (
     "actions",
     "auth",
+    "convex-auth",
     "environment",
     "file-storage",
     "functions",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 from cvx.errors import CvxError
 from cvx.protocol.sync_messages import QueryFailed, QueryUpdated
 from cvx.toolchain.client import DeploymentClient, LiveClient, QueryResult, follow_logs, render_log
+from cvx.toolchain.client.http import LogPage
+from cvx.toolchain.client.logs import REFUSED_WITHIN_S
 from cvx.toolchain.project import Deployment
 from tests.backend_process import BackendProcess, pushed_app
 
@@ -127,3 +130,43 @@ def test_logs_are_followed_through_a_restart(backend: BackendProcess) -> None:
             following.cancel()
 
     asyncio.run(asyncio.wait_for(body(), DEADLINE_S))
+
+
+class FarAway(DeploymentClient):
+    """A client whose every answer about the log takes longer than it takes to find out that nobody is there."""
+
+    async def function_logs(self, cursor: float) -> LogPage:
+        page = await super().function_logs(cursor)
+        await asyncio.sleep(REFUSED_WITHIN_S * 3)
+        return page
+
+
+def test_history_is_counted_however_late_it_comes(backend: BackendProcess) -> None:
+    async def first(history: int, count: int, later: int) -> list[str]:
+        async with FarAway(deployment(backend)) as client:
+            seen = []
+            following = follow_logs(client, history=history)
+            news = asyncio.create_task(asyncio.to_thread(_called_later, backend, later))
+            async for call in following:
+                seen.append("".join(render_log(call)).partition("doubling ")[2].strip("'"))
+                if len(seen) == count:
+                    break
+            await following.aclose()  # type: ignore[attr-defined]
+            await news
+            return seen
+
+    async def body() -> None:
+        for x in range(100, 105):
+            await asyncio.to_thread(backend.call, "query", "misc:double", {"x": x})
+        assert await first(2, 3, 900) == ["103", "104", "900"]
+        assert await first(0, 1, 901) == ["901"]
+        async with FarAway(deployment(backend)) as client:
+            told = [call async for call in follow_logs(client, history=2, follow=False)]
+        assert len(told) == 2
+
+    asyncio.run(asyncio.wait_for(body(), DEADLINE_S))
+
+
+def _called_later(backend: BackendProcess, x: int) -> None:
+    time.sleep(2)
+    backend.call("query", "misc:double", {"x": x})

@@ -18,7 +18,10 @@ from cvx.toolchain.client.tasks import end_task
 
 RETRY_FIRST_S = 0.25
 RETRY_MAX_S = 16.0
-EMPTY_AFTER_S = 0.25
+REFUSED_WITHIN_S = 0.25
+"""A deployment that fails so soon was never there; later, it went away."""
+EMPTY_AFTER_S = 3.0
+"""A deployment that has answered nothing by then has nothing: it answers when something happens."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +46,12 @@ async def follow_logs(
     asked_at = time.time()
     first = LogPage([], since or 0)
     if since is None:
-        # A deployment that has kept nothing answers when something happens: that is news, not history.
         begun = asyncio.create_task(client.function_logs(0))
-        await asyncio.wait({begun}, timeout=EMPTY_AFTER_S)
+        await asyncio.wait({begun}, timeout=REFUSED_WITHIN_S if follow else EMPTY_AFTER_S)
         if begun.done():
             first, begun = begun.result(), None
-    calls = [_decode(raw) for raw in first.entries]
-    if history == 0:  # What happened since we asked is news.
-        calls = [call for call in calls if call.entry.timestamp >= asked_at]
-    elif history is not None:
-        calls = calls[-history:]
-    for call in calls:
+    waited = begun is not None  # The first answer is still to come, however long that takes.
+    for call in _history(first, history, asked_at):
         yield call
     cursor, delay = first.new_cursor, RETRY_FIRST_S
     try:
@@ -70,10 +68,21 @@ async def follow_logs(
                 begun = None
             delay = RETRY_FIRST_S
             cursor = page.new_cursor
-            for raw in page.entries:
-                yield _decode(raw)
+            calls = _history(page, history, asked_at) if waited else map(_decode, page.entries)
+            waited = False
+            for call in calls:
+                yield call
     finally:
         await end_task(begun)
+
+
+def _history(page: LogPage, history: int | None, asked_at: float) -> list[LoggedCall]:
+    """Of the first answer: the last `history` calls (None: all), and those since it was asked for."""
+    calls = [_decode(raw) for raw in page.entries]
+    if history is None:
+        return calls
+    news = sum(call.entry.timestamp >= asked_at for call in calls)
+    return calls[max(0, len(calls) - history - news) :]
 
 
 def render_log(call: LoggedCall, *, success: bool = False) -> list[str]:

@@ -78,13 +78,7 @@ class Server:
 
     def rss_mb(self) -> float:
         """Resident memory of the backend and its children, in MB."""
-        total = 0
-        for pid in [self.process.pid, *children_of(self.process.pid)]:
-            with contextlib.suppress(OSError):
-                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                    if line.startswith("Pss:"):
-                        total += int(line.split()[1])
-        return total / 1024
+        return pss_mb(self.process.pid)
 
     def push(self, project: Path) -> None:
         run_cvx(
@@ -100,6 +94,17 @@ class Server:
         if answer["status"] != "success":
             raise RuntimeError(f"{path}: {answer}")
         return answer["value"]
+
+
+def pss_mb(pid: int) -> float:
+    """Resident memory of a process and those below it, in MB; what they share is counted once."""
+    total = 0
+    for process in [pid, *children_of(pid)]:
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1])
+    return total / 1024
 
 
 def children_of(pid: int) -> list[int]:

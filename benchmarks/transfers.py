@@ -24,15 +24,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import CVX, Server, app, backend, node, percentile
+from harness import CVX, Server, app, backend, node, percentile, pss_mb
 
 
 @dataclass
 class Timed:
-    """How fast, in rows per second, and how much more memory than before (MB)."""
+    """How fast, in rows per second; how much more memory the backend and its children took than before, and how much
+    the command itself (MB)."""
 
     per_second: float
     memory_mb: float = 0.0
+    client_mb: float = 0.0
 
 
 @dataclass
@@ -72,15 +74,22 @@ def measure(rows: int) -> Transfers:
         source = str(home / "rows.jsonl")
 
         def timed(command: list[str], cwd: Path, output: Path | None = None) -> Timed:
-            with watching(server) as memory, (output or Path(os.devnull)).open("wb") as out:
+            client = 0.0
+            with (
+                watching(server) as memory,
+                (output or Path(os.devnull)).open("wb") as out,
+                (home / "stderr").open("wb") as said,
+            ):
                 begun = time.perf_counter()
-                done = subprocess.run(
-                    command, cwd=cwd, env=environment, stdout=out, stderr=subprocess.PIPE, check=False
-                )
+                running = subprocess.Popen(command, cwd=cwd, env=environment, stdout=out, stderr=said)
+                while running.poll() is None:
+                    client = max(client, pss_mb(running.pid))
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        running.wait(0.1)
                 seconds = time.perf_counter() - begun
-            if done.returncode != 0:
-                raise RuntimeError(done.stderr.decode()[-2000:])
-            return Timed(rows / seconds, memory())
+            if running.returncode != 0:
+                raise RuntimeError((home / "stderr").read_text()[-2000:])
+            return Timed(rows / seconds, memory(), client)
 
         result.imports["cvx"] = timed([*CVX, "data", "import", "--table", "ours", source, *ours], home)
         result.imports["official CLI"] = timed([*official, "import", "--table", "theirs", source], app())
@@ -198,7 +207,13 @@ def main() -> None:
     print(f"{result.rows:,} rows of {result.bytes_a_row:.0f} bytes")
     for title, timed in (("import", result.imports), ("export", result.exports)):
         for name, figure in timed.items():
-            print(f"{title:7s} {name:20s} {figure.per_second:10,.0f} rows/s   +{figure.memory_mb:.0f} MB")
+            beside = " ".join(
+                f"{figure.per_second / other.per_second:5.2f}x {yardstick}"
+                for yardstick, other in timed.items()
+                if yardstick.startswith(("official", "raw")) and yardstick != name
+            )
+            memory = f"+{figure.memory_mb:.0f} MB, command {figure.client_mb:.0f} MB"
+            print(f"{title:7s} {name:20s} {figure.per_second:10,.0f} rows/s   {memory:26s} {beside}")
     for name, seconds in result.small_s.items():
         print(f"import of 100 rows by {name}: {seconds:.2f} s")
     print(f"a client's query: idle {spread(result.idle_ms)}, during the import {spread(result.busy_ms)}")

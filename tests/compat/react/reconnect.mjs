@@ -40,7 +40,7 @@ for (const ending of ["kill", "stop"]) {
     const ending_ = ask(ending).then(() => (ended = true));
     while (!ended) {
       send();
-      await sleep(5);
+      await sleep(20);
     }
     await ending_;
     // One more, written while nobody is there.

@@ -197,7 +197,8 @@ class Limits:
     actions_wait_s: float = 10.0  # For a place, also of "use node" actions; then `TooManyConcurrentRequests`.
     nested_actions_running_max: int = 512
     action_operations_running_max: int = 8  # Of one action at once; the rest wait.
-    action_operations_max: int = 1_000  # Under way and waiting, of one action.
+    action_operations_max: int = 16_384  # Under way and waiting, of one action; the next is an error.
+    node_operations_max: int = 1_000  # The same in "use node".
     action_timers_max: int = 10_000
     action_stream_window_bytes: int = 256 * 1024
     action_stream_chunk_bytes: int = 64 * 1024
@@ -243,6 +244,7 @@ class Limits:
     import_expiry_s: float = 7 * 86_400.0  # How long an import waits for its confirmation.
     import_kept_s: float = 30 * 86_400.0  # How long the row of one that has ended is kept.
     imports_running_max: int = 2  # The rest wait.
+    import_in_thread_bytes_max: int = 1 * MIB  # Larger uploads, and all ZIPs, are read by a process of their own.
     import_block_bytes: int = 256 * 1024
     import_line_bytes_max: int = 24 * MIB
     import_run_rows: int = 20_000

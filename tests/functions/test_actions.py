@@ -142,12 +142,12 @@ def test_what_is_not_awaited_is_dropped_with_a_warning(tmp_path: Path, app: App)
 
 def test_many_operations_of_one_action_take_turns(tmp_path: Path, app: App) -> None:
     async def body(d: Deployment) -> None:
-        assert await d.action("doing:many", {"count": 100}) == 100
-        assert len(await d.query("doing:notes")) == 100
-        text = await d.action_error("doing:many", {"count": 1001})
+        assert await d.action("doing:many", {"count": 1500}) == 1500
+        assert len(await d.query("doing:notes")) == 1500
+        text = await d.action_error("doing:many", {"count": 2001})
         assert "Too many concurrent operations" in text
 
-    run(tmp_path, app, body)
+    run(tmp_path, app, body, limits=Limits(action_operations_max=2_000))
 
 
 def test_two_hundred_actions_may_sleep_at_once(tmp_path: Path, app: App) -> None:

@@ -148,7 +148,7 @@ class ActionChild:
     async def start(self) -> None:
         """Start the child and wait until it is ready. Raises CvxError "FunctionRunnerFailed", "BackendStopping"."""
         await self.process.start(self.limits.runner_start_s)
-        self.process.send(messages.config_message(_configured(self.limits)))
+        self.process.send(messages.config_message(_configured(self.limits, self.profile.environment)))
 
     async def close(self) -> None:
         """Let the child end by itself, or end it; returns when it is gone."""
@@ -470,11 +470,11 @@ class ActionChild:
                 running.future.set_exception(ActionLost(cause, blamed=blamed))
 
 
-def _configured(limits: Limits) -> dict[str, int]:
+def _configured(limits: Limits, environment: str) -> dict[str, int]:
     """The bounds that the child keeps itself."""
     return {
         "window": limits.action_stream_window_bytes,
         "chunk": limits.action_stream_chunk_bytes,
-        "operations": limits.action_operations_max,
+        "operations": limits.node_operations_max if environment == "node" else limits.action_operations_max,
         "timers": limits.action_timers_max,
     }

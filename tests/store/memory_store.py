@@ -139,6 +139,9 @@ class MemoryStore(MemorySearch):
     def reading_elsewhere(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
+    def give_back_memory(self) -> None:
+        pass
+
     async def writable(self) -> None:
         pass
 

@@ -82,6 +82,21 @@ def test_a_view_stays_as_it_was(store: Store) -> None:
     after.close()
 
 
+def test_giving_memory_back_changes_nothing(store: Store) -> None:
+    put(store, 10, 1, b'{"a":1.0}', key=b"x")
+    settled = store.view()
+    put(store, 20, 1, b'{"a":2.0}', previous=10)
+    live = store.view()
+    store.view(detached=True).close()  # Leaves a connection for the next view.
+    store.give_back_memory()
+    old, new = settled.get(TABLE, id_of(1)), live.get(TABLE, id_of(1))
+    assert old is not None and new is not None and (old.ts, new.ts) == (10, 20)
+    put(store, 30, 2, b"{}", key=b"y")
+    assert (live.count(TABLE), len(keys(store))) == (1, 2)
+    settled.close()
+    live.close()
+
+
 def test_ranges_and_directions(store: Store) -> None:
     for n, key in enumerate((b"a", b"b", b"c", b"d"), start=1):
         put(store, n, n, b"{}", key=key)

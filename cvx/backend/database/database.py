@@ -298,6 +298,10 @@ class Database:
         """Inside, another process may hold a snapshot of the data for long."""
         return self._store.reading_elsewhere()
 
+    async def give_back_memory(self) -> None:
+        """Return memory to the system that a long piece of work left: pages of the database file, and what is free."""
+        await self._committer.between_commits(self._store.give_back_memory)
+
     async def forget_note(self, name: str) -> None:
         """Remove what `load` noted under this name."""
         await self._committer.between_commits(lambda: self._store.set_global(name, None))

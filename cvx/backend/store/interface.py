@@ -315,6 +315,10 @@ class Store(Protocol):
         """
         ...
 
+    def give_back_memory(self) -> None:
+        """Forget pages that are on disk anyway, and return what is free to the system. For after a long piece of work."""
+        ...
+
     def size_bytes(self) -> int:
         """What the store occupies on disk."""
         ...

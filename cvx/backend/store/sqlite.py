@@ -45,6 +45,7 @@ from cvx.backend.store.interface import (
     TextChange,
     VectorChange,
 )
+from cvx.backend.store.memory import forget_pages, trim_heap
 from cvx.backend.store.sqlite_view import SqliteView
 from cvx.errors import CvxError
 from cvx.values import Timestamp
@@ -473,6 +474,14 @@ class SqliteStore:
             yield
         finally:
             self._checkpointer.readers_elsewhere -= 1
+
+    def give_back_memory(self) -> None:
+        with self._write:
+            while self._readers:  # The next view opens one again.
+                self._readers.pop().close()
+            with self.live_lock:
+                forget_pages(self._writer)
+        trim_heap()
 
     async def writable(self) -> None:
         await self._checkpointer.writable()

@@ -54,6 +54,7 @@ _EXIT_BY_CODE: dict[str, int] = {
     "InvalidDeploymentName": 2,
     "FunctionNotFound": 3,
     "ArgumentValidation": 5,
+    "InvalidName": 5,
     "SchemaMismatch": 5,
     "SchemaFailed": 5,
     "DeploymentUnreachable": 6,

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from cvx.errors import CvxError
+from cvx.values import check_table_name
+
 ImportMode = Literal["append", "replace", "replaceAll", "requireEmpty"]
 ImportFormat = Literal["csv", "jsonLines", "jsonArray", "zip"]
 
@@ -33,6 +36,25 @@ class ImportRequest(_Camel, frozen=True, kw_only=True):
     dry_run: bool = False
     confirmed: bool = False
     skip_unchanged: bool = False
+
+
+def check_destination(format: ImportFormat, table: str | None) -> None:
+    """Whether an import may go there: asked before an upload begins, and again by the deployment. Raises CvxError:
+    InvalidImport, InvalidName."""
+    if format == "zip":
+        if table is not None:
+            raise CvxError("InvalidImport", "A ZIP names its tables itself: leave tableName out.")
+    elif table is None:
+        raise CvxError("InvalidImport", "tableName is needed, except for a ZIP.")
+    else:
+        try:
+            check_table_name(table)
+        except CvxError as error:
+            raise CvxError(
+                "InvalidName",
+                f"'{table[:64]}' is not a valid table name: {error.message}",
+                hint="Use letters, digits and underscores, beginning with a letter.",
+            ) from None
 
 
 class StartUploadResponse(_Camel, frozen=True, kw_only=True):

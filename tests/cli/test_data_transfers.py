@@ -119,6 +119,11 @@ def test_what_is_wrong_has_a_place_a_reason_and_a_code(
         outcome = run(live, tmp_path, *words, "--json")
         assert outcome.code == code, (words, outcome)
         assert outcome.envelope()["ok"] is False and outcome.envelope()["error"]["hint"], words
+    nobody = ("--url", "http://127.0.0.1:9", "--admin-key", "a|b")
+    early = cvx("data", "import", "--table", "no-such-name", "bad.jsonl", *nobody, cwd=tmp_path)
+    assert early.code == 5 and "'no-such-name' is not a valid table name" in early.err, (
+        "nothing was sent for it"
+    )
     down = cvx(
         "data", "export", "--table", "x", "--url", "http://127.0.0.1:9", "--admin-key", "a|b", cwd=tmp_path
     )

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from cvx.backend.bulk.import_child import UploadReader
 from cvx.backend.bulk.messages import ImportOrder, ImportPlan, TablePlan
+from cvx.backend.bulk.upload_reader import UploadReader
 from cvx.errors import CvxError
 from cvx.values import DocumentId
 from tests.jobs.transfer_client import zipped
@@ -108,7 +108,7 @@ def test_damage_is_refused_by_name(tmp_path: Path, format: str) -> None:
         order = ImportOrder(str(folder), format, None if format == "zip" else "t", "", 1.7e12, limits, True)
         begun = time.process_time()
         try:
-            reader = UploadReader(order, [].append)
+            reader = UploadReader(order, lambda report: None)
             survey = reader.survey()
             plans = [
                 TablePlan(table.component, table.name, table.number or NUMBER, 3, [(4, [["n"]])])

@@ -1,9 +1,10 @@
-"""Files of rows ⇄ the store, in processes of their own, so that no row is looked at in the one that serves.
+"""Files of rows ⇄ the store, in processes of their own, so that the one that serves looks at few rows or none.
 
-`python -m cvx.backend.bulk.import_child` turns an upload into bulk files; `python -m cvx.backend.bulk.export_child`
-turns a snapshot into a ZIP or a stream. What is imported and exported when, and for whom, is decided in `jobs`.
+`python -m cvx.backend.bulk.import_child` turns an upload into bulk files (`read_upload` starts it, or reads a small
+upload in a thread); `python -m cvx.backend.bulk.export_child` turns a snapshot into a ZIP or a stream. What is imported
+and exported when, and for whom, is decided in `jobs`.
 
-Rule: this face does not import the two programs: whoever starts them names them.
+Rule: this face imports neither the two programs nor what they read with: a backend may never need it.
 """
 
 from cvx.backend.bulk.messages import (
@@ -31,14 +32,13 @@ from cvx.backend.bulk.messages import (
     TablePlan,
     UnpackedFile,
 )
+from cvx.backend.bulk.reading import Reading, read_upload
 from cvx.backend.bulk.uploads import Parts, Uploads, check_room, parts_of
 
-IMPORT_PROGRAM = "cvx.backend.bulk.import_child"
 EXPORT_PROGRAM = "cvx.backend.bulk.export_child"
 
 __all__ = [
     "EXPORT_PROGRAM",
-    "IMPORT_PROGRAM",
     "UNPACKED_FILES",
     "ExportBegun",
     "ExportDone",
@@ -56,6 +56,7 @@ __all__ = [
     "ImportReport",
     "ImportSurvey",
     "Parts",
+    "Reading",
     "Run",
     "RunReady",
     "StoredFile",
@@ -66,4 +67,5 @@ __all__ = [
     "Uploads",
     "check_room",
     "parts_of",
+    "read_upload",
 ]

@@ -1,7 +1,7 @@
 """Parsed rows → documents and index entries of one table, in bulk files.
 
 Every row is checked as an insert would check it: the values, the limits, the table's validator. It keeps its `_id`
-and `_creationTime`, or gets new ones. Runs in the importer's own process (import_child.py), with nothing around it.
+and `_creationTime`, or gets new ones. Runs for `upload_reader.py`, with nothing around it.
 
 Rule: nothing is looked at twice; this is where an import spends its time (benchmarks/transfers.py).
 

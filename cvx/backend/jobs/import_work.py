@@ -6,8 +6,6 @@ Source: see importer.py, whose life cycle this follows.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import fields as fields_of
@@ -18,18 +16,19 @@ import msgspec
 
 from cvx.backend.auth import SYSTEM
 from cvx.backend.bulk import (
-    IMPORT_PROGRAM,
     FilesUnpacked,
     ImportDone,
     ImportFailed,
     ImportProgress,
     ImportReport,
     ImportSurvey,
+    Reading,
     Run,
     RunReady,
     TableDone,
     Uploads,
     check_room,
+    read_upload,
 )
 from cvx.backend.bulk import ImportOrder as ReadOrder
 from cvx.backend.config import Limits
@@ -141,14 +140,9 @@ class ImportWork:
         for stale in folder.glob("*.run"):
             stale.unlink()
         await self._db.forget_note(note_of(row.order))  # Of an attempt that was cut off.
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", IMPORT_PROGRAM,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=8 << 20,
-        )  # fmt: skip
+        reading = await read_upload(order, self._limits)
         try:
-            assert process.stdin is not None
-            process.stdin.write(msgspec.json.encode(order) + b"\n")
-            survey = await self._report(process)
+            survey = await self._report(reading)
             assert isinstance(survey, ImportSurvey), survey
             if await self._changes_nothing(row.order, survey):
                 raise Ended
@@ -160,12 +154,10 @@ class ImportWork:
             live = any(target.hidden is None for target in manifest.targets)
             if not live and not row.order.dry_run and (row.order.confirmed or not removes):
                 begin_loading()
-            process.stdin.write(msgspec.json.encode(plan) + b"\n")
-            await self._take_reports(process, row.order, survey, manifest, folder)
+            reading.go_on(plan)
+            await self._take_reports(reading, row.order, survey, manifest, folder)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+            await reading.close()
         await asyncio.to_thread(write_manifest, folder, manifest)
         self._all_read = True
         self._more.set()
@@ -214,14 +206,14 @@ class ImportWork:
 
     async def _take_reports(
         self,
-        process: asyncio.subprocess.Process,
+        reading: Reading,
         order: ImportOrder,
         survey: ImportSurvey,
         manifest: Manifest,
         folder: Path,
     ) -> None:
         while True:
-            report = await self._report(process)
+            report = await self._report(reading)
             if isinstance(report, RunReady):
                 manifest.runs.append((report.table, report.run))
                 self._more.set()
@@ -245,16 +237,8 @@ class ImportWork:
             elif isinstance(report, ImportDone):
                 return
 
-    async def _report(self, process: asyncio.subprocess.Process) -> ImportReport:
-        assert process.stdout is not None
-        line = await process.stdout.readline()
-        if not line:
-            code = await process.wait()
-            raise CvxError(
-                "ImportFailed", f"The process that reads the file ended with status {code}.",
-                kind="internal", hint="Import again.", retry_when="time",
-            )  # fmt: skip
-        report: ImportReport = msgspec.json.decode(line, type=ImportReport)
+    async def _report(self, reading: Reading) -> ImportReport:
+        report = await reading.report()
         if isinstance(report, ImportFailed):
             details: dict[str, Any] = {"line": report.line, "file": report.file}
             raise CvxError(report.code, report.message, retry_when="files", details=details)

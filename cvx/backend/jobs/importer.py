@@ -2,8 +2,8 @@
 
 The life of one import, whose row in `_snapshot_imports` always says where it is:
 
-1. uploaded: a process of its own (bulk/import_child.py) reads the upload and writes bulk files. The tables they are for
-   exist already, hidden. Once everything was read, it is known exactly what would change.
+1. uploaded: a process of its own, or for a small upload a thread (bulk/reading.py), reads it and writes bulk files. The
+   tables they are for exist already, hidden. Once everything was read, it is known exactly what would change.
 2. waiting_for_confirmation. Where nothing would be deleted, loading begins before the answer: nobody can see it.
 3. in_progress: bulk files go into the hidden tables, in steps between other people's commits. Each step notes how
    far it is, so a restart goes on from there.
@@ -36,12 +36,15 @@ from cvx.backend.jobs.import_work import ImportWork, note_of
 from cvx.backend.model import transfers
 from cvx.backend.model.transfers import ImportOrder, ImportRow
 from cvx.errors import CvxError
-from cvx.values import Clock, DocumentId, Timestamp, check_table_name
+from cvx.protocol.transfers import check_destination
+from cvx.values import Clock, DocumentId, Timestamp
 
 _log = logging.getLogger("cvx.imports")
 CANCELED = "Import canceled"
 _SWEEP_S = 3_600.0
 _FORGET_ROWS = 200
+_LARGE_ROWS = 100_000  # What an import of fewer rows leaves in memory is not worth emptying the caches for.
+_COUNTED = ("num_rows_written", "rows_done", "rows_parsed")
 
 
 @dataclass(slots=True)
@@ -95,27 +98,11 @@ class ImportService:
     async def submit(self, order: ImportOrder, part_tokens: Sequence[object]) -> DocumentId:
         """Begin the import of an upload that is complete. Raises CvxError: UploadNotFound, InvalidPartToken,
         InvalidImport, InvalidName, and `ComponentNotFound`."""
-        self._check(order)
+        check_destination(order.format, order.table)
         await asyncio.to_thread(self.uploads.finish, order.upload, part_tokens)
         id, _ = await self._db.run(SYSTEM, lambda tx: transfers.new_import(tx, order), write_source="import")
         self._begin(id)
         return id
-
-    def _check(self, order: ImportOrder) -> None:
-        if order.format == "zip":
-            if order.table is not None:
-                raise CvxError("InvalidImport", "A ZIP names its tables itself: leave tableName out.")
-        elif order.table is None:
-            raise CvxError("InvalidImport", "tableName is needed, except for a ZIP.")
-        else:
-            try:
-                check_table_name(order.table)
-            except CvxError as error:
-                raise CvxError(
-                    "InvalidName",
-                    f"'{order.table[:64]}' is not a valid table name: {error.message}",
-                    hint="Use letters, digits and underscores, beginning with a letter.",
-                ) from None
 
     async def confirm(self, text: str) -> None:
         """Let an import go on that waits for it; nothing happens when it went on already. Raises CvxError:
@@ -238,6 +225,8 @@ class ImportService:
         """Remove what an import that has ended leaves outside of the tables."""
         await asyncio.to_thread(self.uploads.discard, row.order.upload)
         await self._db.forget_note(note_of(row.order))
+        if max(row.detail.get(name) or 0 for name in _COUNTED) >= _LARGE_ROWS:
+            await self._db.give_back_memory()
 
     async def _row(self, id: DocumentId) -> ImportRow | None:
         with self._db.snapshot() as snapshot:

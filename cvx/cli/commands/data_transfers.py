@@ -120,18 +120,18 @@ def import_data(
         async def go() -> tuple[ImportResult, str]:
             from cvx.toolchain.client import ImportWish, import_file, imports_under_way
 
+            wish = ImportWish(
+                _WIRE_FORMATS[format_],  # type: ignore[arg-type]
+                mode,  # type: ignore[arg-type]
+                table,
+                dry_run,
+                confirmed=_is_agreed(context, yes),
+                component=component,
+            )
             async with context.client() as client:
                 deployment = client.deployment
                 if await imports_under_way(client):
                     context.output.warn("Another import is under way on this deployment.")
-                wish = ImportWish(
-                    _WIRE_FORMATS[format_],  # type: ignore[arg-type]
-                    mode,  # type: ignore[arg-type]
-                    table,
-                    dry_run,
-                    confirmed=_is_agreed(context, yes),
-                    component=component,
-                )
 
                 async def decide(preview: Preview) -> bool:
                     return await asyncio.to_thread(_decide, context, preview, yes, deployment.name)

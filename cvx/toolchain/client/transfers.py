@@ -21,7 +21,14 @@ from urllib.parse import quote
 import msgspec
 
 from cvx.errors import CvxError
-from cvx.protocol.transfers import IMPORT_LIST, IMPORT_STATUS, LATEST_EXPORT, ImportFormat, ImportMode
+from cvx.protocol.transfers import (
+    IMPORT_LIST,
+    IMPORT_STATUS,
+    LATEST_EXPORT,
+    ImportFormat,
+    ImportMode,
+    check_destination,
+)
 from cvx.toolchain.client.http import DeploymentClient
 from cvx.toolchain.client.live import LiveClient, QueryResult
 from cvx.toolchain.client.schedules import component_id
@@ -70,7 +77,10 @@ class Preview:
 
 @dataclass(frozen=True)
 class ImportWish:
-    """What to import, and how. `confirmed`: deletions were agreed to beforehand."""
+    """What to import, and how. `confirmed`: deletions were agreed to beforehand.
+
+    Raises CvxError "InvalidName" for a table that the deployment would refuse after the upload.
+    """
 
     format: ImportFormat
     mode: ImportMode
@@ -78,6 +88,9 @@ class ImportWish:
     dry_run: bool = False
     confirmed: bool = False
     component: str | None = None
+
+    def __post_init__(self) -> None:
+        check_destination(self.format, self.table)
 
 
 @dataclass(frozen=True)

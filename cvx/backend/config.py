@@ -211,7 +211,7 @@ class Limits:
     action_data_bytes_max: int = 2048 * MIB
     action_resident_bytes_max: int = 1024 * MIB
     action_recycle_bytes: int = 256 * MIB
-    child_notes_bytes_max: int = 1 * MIB  # On a child's standard error (js/action_state.js).
+    runner_notes_bytes_max: int = 1 * MIB  # On a child's standard error (js/action_state.js).
 
     # "use node" actions, which have processes of their own.
     node_args_bytes_max: int = 5 * MIB
@@ -244,9 +244,7 @@ class Limits:
     import_expiry_s: float = 7 * 86_400.0  # How long an import waits for its confirmation.
     import_kept_s: float = 30 * 86_400.0  # How long the row of one that has ended is kept.
     imports_running_max: int = 2  # The rest wait.
-    import_in_thread_bytes_max: int = (
-        1 * MIB
-    )  # Larger uploads, and all ZIPs, are read by a process of their own.
+    import_in_thread_bytes_max: int = 1 * MIB  # Larger ones, and all ZIPs, are read by their own process.
     import_block_bytes: int = 256 * 1024
     import_line_bytes_max: int = 24 * MIB
     import_run_rows: int = 20_000

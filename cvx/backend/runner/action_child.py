@@ -419,7 +419,7 @@ class ActionChild:
         """Called every so often: kills a child that is stuck or too large. `turn_s` is for those that share it."""
         if self.dead:
             return
-        self.process.rewind_notes(self.limits.child_notes_bytes_max)
+        self.process.rewind_notes(self.limits.runner_notes_bytes_max)
         resident = deno.resident_bytes(self.process.pid)
         if resident is not None and resident > self.limits.action_resident_bytes_max:
             self.process.kill("memory")

@@ -209,7 +209,7 @@ class Isolate:
         """Called every so often while there is work: kills a child that is stuck or too large."""
         if self.dead:
             return
-        self._process.rewind_notes(self.limits.child_notes_bytes_max)
+        self._process.rewind_notes(self.limits.runner_notes_bytes_max)
         resident = deno.resident_bytes(self.pid)
         if resident is not None and resident > self.limits.runner_resident_bytes_max:
             self.kill("memory")

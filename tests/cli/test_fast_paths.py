@@ -53,6 +53,26 @@ def test_help_imports_no_command_and_nothing_heavy(arguments: list[str]) -> None
     assert not any(name.startswith("cvx.backend") for name in modules)
 
 
+def test_a_command_that_sends_requests_imports_no_sockets_and_no_pushes(tmp_path: Path) -> None:
+    nobody = ("--url", "http://127.0.0.1:9", "--admin-key", "a|b")
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "cvx", "env", "list", *nobody],
+        env=environment(), cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 6 and "httpx" in done.stderr, done.stderr
+    for heavy in ("websockets", "pydantic", "rich", "questionary", "cvx.protocol.push"):
+        assert not re.search(rf"\| +{re.escape(heavy)}$", done.stderr, re.MULTILINE), heavy
+
+
+def test_the_client_room_has_every_name_it_lists() -> None:
+    from cvx.toolchain import client
+
+    for name in client.__all__:
+        assert getattr(client, name) is not None
+    with pytest.raises(AttributeError):
+        _ = client.nothing_of_this_name
+
+
 @pytest.mark.parametrize("columns", ["", "80", "200"])
 def test_the_written_help_is_fresh(columns: str, tmp_path: Path) -> None:
     """Stale? `cvx help > cvx/cli/root_help.txt`."""

@@ -244,7 +244,8 @@ class Limits:
     import_expiry_s: float = 7 * 86_400.0  # How long an import waits for its confirmation.
     import_kept_s: float = 30 * 86_400.0  # How long the row of one that has ended is kept.
     imports_running_max: int = 2  # The rest wait.
-    import_in_thread_bytes_max: int = 1 * MIB  # Larger ones, and all ZIPs, are read by their own process.
+    import_in_thread_bytes_max: int = 2 * MIB  # Larger ones, and all ZIPs, are read by their own process,
+    import_in_thread_rows_max: int = 10_000  # and those that may have more rows.
     import_block_bytes: int = 256 * 1024
     import_line_bytes_max: int = 24 * MIB
     import_run_rows: int = 20_000

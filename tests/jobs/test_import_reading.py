@@ -91,6 +91,9 @@ def test_both_say_the_same(tmp_path: Path, format: str, data: bytes, ends_with: 
     [
         ("jsonLines", ROW * 30, False),
         ("jsonLines", ROW * (THREAD.import_in_thread_bytes_max // len(ROW) + 1), True),
+        ("jsonLines", b"{}\n" * (THREAD.import_in_thread_rows_max + 1), True),
+        ("jsonArray", b"[" + b"{}," * THREAD.import_in_thread_rows_max + b"{}]", True),
+        ("csv", b"n\r" * (THREAD.import_in_thread_rows_max + 1), True),
         ("zip", zipped({"t/documents.jsonl": ROW}), True),
     ],
 )

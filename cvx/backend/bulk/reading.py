@@ -1,8 +1,8 @@
 """Who reads an upload: a process of its own or, when it is small, a thread here.
 
 A process costs 0.2 s to start, which is most of the time that a small import takes. A thread shares the interpreter
-with the event loop, so only uploads go there whose rows are few: bounded by `import_in_thread_bytes_max`, never a ZIP
-(which unpacks to more than it is). Both run `UploadReader` and say the same.
+with the event loop, so only uploads go there that are read in a moment: of few bytes and few rows
+(`import_in_thread_…_max`), never a ZIP (which unpacks to more than it is). Both run `UploadReader` and say the same.
 
 Rule: nobody but this file knows which of the two it is.
 """
@@ -45,14 +45,22 @@ class Reading(Protocol):
 
 async def read_upload(order: ImportOrder, limits: Limits) -> Reading:
     """Begin to read a finished upload; `close` what this returns."""
-    size = Parts(parts_of(Path(order.folder))).size
-    if order.format != "zip" and size <= limits.import_in_thread_bytes_max:
+    if order.format != "zip" and await asyncio.to_thread(_is_small, Path(order.folder), limits):
         return _InThread(order)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", _PROGRAM,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_REPORT_BYTES_MAX,
     )  # fmt: skip
     return _InProcess(process, order)
+
+
+def _is_small(folder: Path, limits: Limits) -> bool:
+    """By its bytes, and by how many rows or objects it can have at most."""
+    with Parts(parts_of(folder)) as parts:
+        if parts.size > limits.import_in_thread_bytes_max:
+            return False
+        text = parts.readall()
+    return max(text.count(b"\n"), text.count(b"\r"), text.count(b"{")) <= limits.import_in_thread_rows_max
 
 
 class _InProcess:

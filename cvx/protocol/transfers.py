@@ -18,6 +18,8 @@ ImportFormat = Literal["csv", "jsonLines", "jsonArray", "zip"]
 IMPORT_STATUS = "_system/cli/queryImport"
 IMPORT_LIST = "_system/cli/queryImport:list"
 LATEST_EXPORT = "_system/cli/exports:getLatest"
+TABLE_ROWS_HEADER = "x-cvx-rows"
+"""Ours: about how many rows the table has that an answer streams."""
 
 
 class _Camel(Struct, rename="camel", frozen=True, kw_only=True):

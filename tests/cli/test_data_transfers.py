@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -14,9 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from cvx.backend.bulk import EXPORT_PROGRAM
 from tests.cli.command_line import CVX, Outcome, cvx, environment
+from tests.cli.terminal import Terminal
 from tests.jobs.transfer_client import TransferClient
 from tests.live_backend import LiveBackend
+from tests.processes import children_of
+from tests.waiting import until
 
 pytestmark = [pytest.mark.deno]
 
@@ -59,6 +64,8 @@ def test_import_says_what_changes_and_export_gives_it_back(
     assert dry.envelope()["data"]["dryRun"] is True
     asked = run(live, tmp_path, "import", "--table", "one", "--replace", "rows.jsonl")
     assert asked.code == 2 and "--yes" in asked.err
+    newest = client.query("_system/cli/queryImport:list")[0]
+    assert newest["state"]["error_code"] == "ImportCanceled", "nobody will ever confirm it"
     done = run(live, tmp_path, "import", "--table", "one", "--replace", "--yes", "--json", "rows.jsonl")
     assert done.code == 0 and done.envelope()["data"]["rows"] == 3
     same = run(live, tmp_path, "import", "--table", "one", "--replace", "--yes", "rows.jsonl")
@@ -243,3 +250,58 @@ def test_ctrl_c_leaves_everything_as_it_was(
     assert client.size("held") == 1
     newest = client.query("_system/cli/queryImport:list")[0]
     assert newest["state"]["state"] == "failed" and newest["state"]["error_code"] == "ImportCanceled"
+
+
+def test_who_reads_only_the_beginning_is_no_error(live: LiveBackend, tmp_path: Path) -> None:
+    rows_file(tmp_path / "rows.jsonl", 30_000)
+    run(live, tmp_path, "import", "--table", "long", "rows.jsonl")
+    for words in (["--table", "long"], ["--table", "long", "--json"], []):
+        command = [*CVX, "data", "export", *words, "-q", "--url", live.url, "--admin-key", live.admin_key]
+        with subprocess.Popen(
+            command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None and process.stderr is not None
+            assert process.stdout.read(4)
+            process.stdout.close()
+            assert (process.stderr.read(), process.wait(60)) == (b"", 0)
+    until(lambda: not _export_children(), "the end of what nobody reads")
+
+
+def test_ctrl_c_on_a_terminal_ends_the_job_too(
+    live: LiveBackend, client: TransferClient, tmp_path: Path
+) -> None:
+    rows_file(tmp_path / "rows.jsonl", 400_000)
+    keys = ["--url", live.url, "--admin-key", live.admin_key]
+    uploads = live.config.data_dir / "transfers" / "imports"
+    others = set(uploads.iterdir())
+    with Terminal(["data", "import", "--table", "stopped", "rows.jsonl", *keys], tmp_path) as screen:
+        screen.wait_for("rows/s")
+        screen.interrupt()
+        assert "Traceback" not in screen.text and "left" in screen.text
+    assert "stopped" not in client.tables()
+    until(lambda: set(uploads.iterdir()) <= others, "the end of the upload")
+    run(live, tmp_path, "import", "--table", "held2", "rows.jsonl")
+    for words, partial in (
+        (["--table", "held2", "--path", "o.jsonl"], "o.jsonl.partial"),
+        (["--path", "o.zip"], None),
+    ):
+        with Terminal(["data", "export", *words, *keys], tmp_path) as screen:
+            screen.wait_for("rows/s")
+            screen.interrupt()
+            assert "Traceback" not in screen.text and "/4" in screen.text
+        assert not (tmp_path / str(partial)).exists() and not list(tmp_path.glob("o.*"))
+        until(lambda: not _export_children(), "the end of the export")
+    latest = client.query("_system/cli/exports:getLatest")
+    assert latest["state"] == "canceled"
+    assert not list((live.config.data_dir / "transfers" / "exports").glob("*.partial"))
+
+
+def _export_children() -> list[int]:
+    """Processes of this one, in which the backend runs, that make exports."""
+    command = EXPORT_PROGRAM.encode()
+    found = []
+    for pid in children_of(os.getpid()):
+        with contextlib.suppress(OSError):
+            if command in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found

@@ -21,6 +21,7 @@ from cvx.backend.model.transfers import ImportOrder
 from cvx.errors import CvxError
 from cvx.protocol.calls import encode_body
 from cvx.protocol.transfers import (
+    TABLE_ROWS_HEADER,
     FinishUploadRequest,
     FinishUploadResponse,
     ImportFormat,
@@ -188,7 +189,7 @@ async def export_table(call: Call) -> Response:
     if format not in get_args(TableFormat):
         raise CvxError("InvalidExport", f"`format` must be one of {', '.join(get_args(TableFormat))}.")
     stack = AsyncExitStack()
-    pieces = await stack.enter_async_context(
+    table = await stack.enter_async_context(
         call.services.transfers.exports.table(
             _parameter(call, "table"), format, call.request.query_params.get("component", "")
         )
@@ -196,11 +197,11 @@ async def export_table(call: Call) -> Response:
 
     async def body() -> AsyncIterator[bytes]:
         async with stack:
-            async for piece in pieces:
+            async for piece in table.pieces:
                 yield piece
 
     media = {"csv": "text/csv", "json": "application/json"}.get(format, "application/x-ndjson")
-    return StreamingResponse(body(), media_type=media)
+    return StreamingResponse(body(), media_type=media, headers={TABLE_ROWS_HEADER: str(table.rows)})
 
 
 def _last_part(call: Call) -> str:

@@ -57,6 +57,14 @@ class ReadyExport:
     start_ts: int
 
 
+@dataclass(frozen=True, slots=True)
+class TableStream:
+    """One table as text. `rows`: how many there were a moment before its snapshot, for showing progress."""
+
+    pieces: AsyncIterator[bytes]
+    rows: int
+
+
 class ExportService:
     """`start` goes on with what an earlier process left; `close` lets the next one do so."""
 
@@ -160,9 +168,7 @@ class ExportService:
     # --------------------------------------------------------------------------------------------------- a table
 
     @contextlib.asynccontextmanager
-    async def table(
-        self, name: str, format: TableFormat, component: str = ""
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def table(self, name: str, format: TableFormat, component: str = "") -> AsyncIterator[TableStream]:
         """One table as a stream of bytes. Raises CvxError: TableNotFound, ComponentNotFound, TooManyExports."""
         if self._streams >= self._limits.export_streams_max:
             raise CvxError(
@@ -171,7 +177,9 @@ class ExportService:
             )  # fmt: skip
         limits = self._limits
         with self._db.snapshot() as snapshot:
-            path = component_path(self._db.begin(SYSTEM, snapshot=snapshot, read_only=True), component)
+            tx = self._db.begin(SYSTEM, snapshot=snapshot, read_only=True)
+            path = component_path(tx, component)
+            rows = 0 if tx.table(name, component=path) is None else tx.count(name, component=path)
         order = ExportOrder(
             str(self._data), limits.export_batch_rows, limits.export_chunk_bytes, tables=[name], format=format,
             component=path,
@@ -183,7 +191,7 @@ class ExportService:
                 first = await process.stdout.readline()
                 if first != b"ok\n":
                     raise _failure(first)
-                yield self._pieces(process)
+                yield TableStream(self._pieces(process), rows)
         finally:
             self._streams -= 1
 

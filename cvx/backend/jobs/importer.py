@@ -223,8 +223,10 @@ class ImportService:
 
     async def _forget(self, row: ImportRow) -> None:
         """Remove what an import that has ended leaves outside of the tables."""
-        await asyncio.to_thread(self.uploads.discard, row.order.upload)
-        await self._db.forget_note(note_of(row.order))
+        try:  # First: it waits for a step of loading that is under way, which would make its bulk file anew.
+            await self._db.forget_note(note_of(row.order))
+        finally:
+            await asyncio.to_thread(self.uploads.discard, row.order.upload)
         if max(row.detail.get(name) or 0 for name in _COUNTED) >= _LARGE_ROWS:
             await self._db.give_back_memory()
 

@@ -401,12 +401,13 @@ async def _export_table(
     from cvx.toolchain.client import export_table, save
 
     require_table(name, await table_names(client, component))
-    async with export_table(client, context.reporter, name, chosen, component) as pieces:  # type: ignore[arg-type]
+    async with export_table(client, context.reporter, name, chosen, component) as exported:  # type: ignore[arg-type]
+        pieces = exported.pieces
         if path is None:
             await _to_stdout(context, _enveloped(pieces) if context.output.json_mode else pieces)
             return {}
         target = path / f"{name}.{chosen}" if path.is_dir() else path
-        size = await save(pieces, target, context.reporter, None)
+        size = await save(pieces, target, context.reporter, None, exported.rows)
         return {"path": str(target), "bytes": size, "table": name}
 
 

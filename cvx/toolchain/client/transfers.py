@@ -25,6 +25,7 @@ from cvx.protocol.transfers import (
     IMPORT_LIST,
     IMPORT_STATUS,
     LATEST_EXPORT,
+    TABLE_ROWS_HEADER,
     ImportFormat,
     ImportMode,
     check_destination,
@@ -246,7 +247,12 @@ async def _follow(
                 if wish.dry_run:
                     await cancel_import(client, import_id)
                     return ImportResult(preview, None)
-                if not await decide(preview):
+                try:
+                    agreed = await decide(preview)
+                except CvxError:  # Nobody could be asked: it would wait for days.
+                    await cancel_import(client, import_id)
+                    raise
+                if not agreed:
                     await cancel_import(client, import_id)
                     raise CvxError("ImportCanceled", "Nothing was imported.", kind="conflict")
                 await client.post("/api/perform_import", {"importId": import_id})
@@ -425,6 +431,14 @@ async def _exported(client: DeploymentClient, reporter: Reporter, export_id: str
     raise CvxError("ConnectionLost", "The deployment stopped answering.", kind="unavailable")
 
 
+@dataclass(frozen=True)
+class ExportedTable:
+    """One table as text. `rows`: about how many there are, where the deployment says so."""
+
+    pieces: AsyncIterator[bytes]
+    rows: int | None = None
+
+
 @contextlib.asynccontextmanager
 async def export_table(
     client: DeploymentClient,
@@ -432,7 +446,7 @@ async def export_table(
     table: str,
     format: TableFormat,
     component: str | None = None,
-) -> AsyncIterator[AsyncIterator[bytes]]:
+) -> AsyncIterator[ExportedTable]:
     """One table as it was at one moment. From a deployment that cannot stream one, by way of a ZIP (JSON lines
     only). Raises CvxError "TableNotFound"."""
     route = f"/api/export/table?table={quote(table)}&format={format}"
@@ -440,7 +454,8 @@ async def export_table(
         route += f"&component={quote(await component_id(client, component) or '', safe='')}"
     try:
         async with client.stream("GET", route) as response:
-            yield response.aiter_bytes(_READ_BYTES)
+            rows = response.headers.get(TABLE_ROWS_HEADER, "")
+            yield ExportedTable(response.aiter_bytes(_READ_BYTES), int(rows) if rows.isdecimal() else None)
             return
     except CvxError as error:
         if error.code == "TableNotFound" or error.details.get("status") != 404 or format != "jsonl":
@@ -451,7 +466,7 @@ async def export_table(
         with tempfile.TemporaryFile() as spool:
             async for piece in exported.pieces:
                 await asyncio.to_thread(spool.write, piece)
-            yield _entry_of(spool, table)
+            yield ExportedTable(_entry_of(spool, table))
 
 
 async def _entry_of(spool: Any, table: str) -> AsyncIterator[bytes]:
@@ -465,19 +480,34 @@ async def _entry_of(spool: Any, table: str) -> AsyncIterator[bytes]:
                 yield piece
 
 
-async def save(pieces: AsyncIterator[bytes], path: Path, reporter: Reporter, total: int | None) -> int:
-    """Write a download to a file that gets its name only when it is whole; its size. Raises CvxError "CannotWrite"."""
+async def save(
+    pieces: AsyncIterator[bytes],
+    path: Path,
+    reporter: Reporter,
+    total: int | None,
+    rows: int | None = None,
+) -> int:
+    """Write a download to a file that gets its name only when it is whole; its size. `total`: the bytes to come;
+    `rows`: about how many lines, when that is what is known. Raises CvxError "CannotWrite"."""
     partial = path.with_name(path.name + ".partial")
     began = time.monotonic()
     reporter.report(Started("download", f"Downloading to {path.name}"))
-    size = 0
+    size = lines = 0
     try:
         with _writing(partial) as file:
             async for piece in pieces:
                 await asyncio.to_thread(file.write, piece)
                 size += len(piece)
+                seconds = max(time.monotonic() - began, 1e-3)
+                if rows:
+                    lines = min(lines + piece.count(b"\n"), rows)
+                    left = _left(lines, rows, seconds)
+                    detail = f"rows ({lines / seconds:,.0f} rows/s{left}), {_size(size)}"
+                    reporter.report(Step("download", lines, rows, detail))
+                    continue
                 of = f" of {_size(total)}" if total else ""
-                reporter.report(Step("download", detail=f"{_size(size)}{of}"))
+                speed = f"{_size(int(size / seconds))}/s{_left(size, total or 0, seconds)}"
+                reporter.report(Step("download", detail=f"{_size(size)}{of} ({speed})"))
         if total is not None and size != total:
             raise CvxError(
                 "DownloadCut", "The download ended too early.", kind="unavailable", hint="Try again."
@@ -487,6 +517,10 @@ async def save(pieces: AsyncIterator[bytes], path: Path, reporter: Reporter, tot
         partial.unlink(missing_ok=True)
     reporter.report(Finished("download", f"Downloaded {_size(size)}", time.monotonic() - began))
     return size
+
+
+def _left(done: int, total: int, seconds: float) -> str:
+    return f", {duration_text((total - done) * seconds / done)} left" if 0 < done < total else ""
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,14 @@ def test_create_select_and_delete(tmp_path: Path) -> None:
     project = empty_project(tmp_path / "app")
     made = cvx("deployment", "create", "staging", "--json", cwd=project).envelope()["data"]
     assert made["created"] is True
+    config = project / ".cvx" / "local" / "staging" / "config.json"
+    secret = json.loads(config.read_text())["instanceSecret"]
     again = cvx("deployment", "create", "staging", "--json", cwd=project).envelope()["data"]
-    assert again["created"] is False and again["url"] == made["url"]
+    assert again["created"] is False
+    # Not its URL: another test's backend may have its port meanwhile.
+    assert json.loads(config.read_text())["instanceSecret"] == secret
     other = cvx("deployment", "create", "other", "--select", "--json", cwd=project).envelope()["data"]
-    assert other["url"] != made["url"], "each has ports of its own"
+    assert other["url"] != again["url"], "each has ports of its own"
     listed = cvx("deployment", "list", "--json", cwd=project).envelope()["data"]
     assert listed["selected"] == "other"
     assert [d["name"] for d in listed["deployments"]] == ["other", "staging"]

@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import time
+from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ from websockets.sync.client import ClientConnection, connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 DEADLINE_S = 60.0
+TROUBLE = {
+    "Log.entryAdded",
+    "Page.frameNavigated",
+    "Page.javascriptDialogOpening",
+    "Runtime.consoleAPICalled",
+    "Runtime.exceptionThrown",
+}  # What a page that stays blank has to say.
 
 
 def chromium_binary() -> str | None:
@@ -70,8 +78,11 @@ class Chromium:
 
     def open(self, url: str) -> Page:
         target = httpx.put(f"{self._base}/json/new?{url}", timeout=60).json()
-        socket = self._sockets.enter_context(connect(target["webSocketDebuggerUrl"], max_size=None))
-        return Page(socket)
+        # Events come while nobody reads, and a full queue would hold the answers to pings back with them.
+        connection = connect(
+            target["webSocketDebuggerUrl"], max_size=None, max_queue=None, ping_interval=None
+        )
+        return Page(self._sockets.enter_context(connection))
 
 
 class Page:
@@ -80,11 +91,12 @@ class Page:
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._ids = itertools.count(1)
-        self.call("Page.enable")
-        self.call("Runtime.enable")
+        self._troubles: deque[str] = deque(maxlen=50)
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> Any:
-        """One command of the protocol and its answer; events are passed over."""
+        """One command of the protocol and its answer; events that tell of trouble are kept for a failure's message."""
         number = next(self._ids)
         self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
@@ -92,6 +104,8 @@ class Page:
             if message.get("id") == number:
                 assert "error" not in message, f"{method}: {message['error']}"
                 return message["result"]
+            if message.get("method") in TROUBLE:
+                self._troubles.append(json.dumps(message)[:600])
 
     def evaluate(self, expression: str) -> Any:
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
@@ -108,7 +122,10 @@ class Page:
             if self.evaluate(expression):
                 return time.monotonic() - begin
             time.sleep(0.02)
-        raise AssertionError(f"{what} did not happen; the page shows:\n{self.text()}")
+        troubles = "\n".join(self._troubles)
+        raise AssertionError(
+            f"{what} did not happen; the page shows:\n{self.text()}\nIts last events:\n{troubles}"
+        )
 
     def wait_for_text(self, text: str) -> float:
         return self.wait_for(f"document.body?.innerText.includes({json.dumps(text)})", f"the text {text!r}")

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from tests.backend_process import free_port
 from tests.node_env import npm_project
 
 CVX = [sys.executable, "-m", "cvx"]
@@ -97,8 +98,16 @@ class Dev:
     """`with Dev(project) as dev`: started; at the end interrupted, and everything it started is gone."""
 
     def __init__(
-        self, project: Path, *arguments: str, typecheck: str = "disable", env: dict[str, str] | None = None
+        self,
+        project: Path,
+        *arguments: str,
+        typecheck: str = "disable",
+        env: dict[str, str] | None = None,
+        own_port: bool = True,
     ) -> None:
+        """`own_port`: a new backend does not look from 3210 on, where another test's takes its place while it is away."""
+        if own_port and not list(project.glob(".cvx/local/*/data")):
+            arguments = (*arguments, "--port", str(free_port()))
         self.project = project
         self.errors: list[str] = []
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()

@@ -274,7 +274,7 @@ def test_port_taken_says_by_what_and_takes_the_next(project: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         (project / ".env.local").write_text(f"CONVEX_URL=http://127.0.0.1:{port}\n")
-        with Dev(project) as dev:
+        with Dev(project, own_port=False) as dev:
             target = dev.event("target")
             dev.ready()
             assert target["url"] != f"http://127.0.0.1:{port}"
@@ -287,7 +287,7 @@ def test_port_taken_says_by_what_and_takes_the_next(project: Path) -> None:
 
 def test_worktrees_of_one_name_started_at_once_get_ports_of_their_own(tmp_path: Path) -> None:
     projects = [notes_project(tmp_path / side / "app") for side in ("left", "right")]
-    with Dev(projects[0]) as left, Dev(projects[1]) as right:
+    with Dev(projects[0], own_port=False) as left, Dev(projects[1], own_port=False) as right:
         urls = {dev.event("target")["url"] for dev in (left, right)}
         left.ready(), right.ready()
         assert len(urls) == 2

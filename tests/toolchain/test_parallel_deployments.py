@@ -28,10 +28,10 @@ def test_two_in_one_folder_and_one_in_a_worktree(tmp_path: Path) -> None:
     project = notes_project(tmp_path / "app")
     created = run_cvx(project, "deployment", "create", "feature-x", "--json")
     assert created.returncode == 0, created.stderr
-    with Dev(project) as main:
+    with Dev(project, own_port=False) as main:
         first = main.event("target")
         main.ready()
-        with Dev(project, "--deployment", "feature-x") as feature:
+        with Dev(project, "--deployment", "feature-x", own_port=False) as feature:
             second = feature.event("target")
             feature.ready()
             written = (project / ".env.local").read_text()
@@ -39,7 +39,7 @@ def test_two_in_one_folder_and_one_in_a_worktree(tmp_path: Path) -> None:
             assert any("cvx deployment select feature-x" in line for line in feature.errors), feature.errors
             worktree = tmp_path / "worktree"
             shutil.copytree(project, worktree, symlinks=True, ignore=shutil.ignore_patterns(".cvx"))
-            with Dev(worktree) as other:
+            with Dev(worktree, own_port=False) as other:
                 third = other.event("target")
                 other.ready()
                 assert len({first["url"], second["url"], third["url"]}) == 3
@@ -57,7 +57,7 @@ def test_two_in_one_folder_and_one_in_a_worktree(tmp_path: Path) -> None:
 
 def test_a_new_deployment_does_not_take_the_ports_of_one_that_does_not_run(tmp_path: Path) -> None:
     project = notes_project(tmp_path / "app")
-    with Dev(project) as dev:
+    with Dev(project, own_port=False) as dev:
         url = dev.event("target")["url"]
         dev.ready()
     created = json.loads(run_cvx(project, "deployment", "create", "later", "--json").stdout)["data"]

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections import deque
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 DEADLINE_S = 60.0
+ANSWER_S = 15.0
 TROUBLE = {
     "Log.entryAdded",
     "Page.frameNavigated",
@@ -27,6 +28,10 @@ TROUBLE = {
     "Runtime.consoleAPICalled",
     "Runtime.exceptionThrown",
 }  # What a page that stays blank has to say.
+
+
+class ProtocolError(AssertionError):
+    """Chromium refused a command."""
 
 
 def chromium_binary() -> str | None:
@@ -95,22 +100,41 @@ class Page:
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
-    def call(self, method: str, **parameters: Any) -> Any:
-        """One command of the protocol and its answer; events that tell of trouble are kept for a failure's message."""
-        number = next(self._ids)
-        self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+    def call(self, method: str, within_s: float = DEADLINE_S, **parameters: Any) -> Any:
+        """One command of the protocol and its answer; events that tell of trouble are kept for a failure's message.
+
+        A question whether the page may be left (the client asks it while writes are under way) is answered yes.
+        """
+        number = self._send(method, **parameters)
+        deadline = time.monotonic() + within_s
         while True:
-            message = json.loads(self._socket.recv(timeout=DEADLINE_S))
+            message = json.loads(self._socket.recv(timeout=max(0, deadline - time.monotonic())))
             if message.get("id") == number:
-                assert "error" not in message, f"{method}: {message['error']}"
+                if "error" in message:
+                    raise ProtocolError(f"{method}: {message['error']}")
                 return message["result"]
             if message.get("method") in TROUBLE:
                 self._troubles.append(json.dumps(message)[:600])
+            if message.get("method") == "Page.javascriptDialogOpening":
+                self._send("Page.handleJavaScriptDialog", accept=True)
 
-    def evaluate(self, expression: str) -> Any:
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+    def _send(self, method: str, **parameters: Any) -> int:
+        number = next(self._ids)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        return number
+
+    def evaluate(self, expression: str, within_s: float = DEADLINE_S) -> Any:
+        result = self.call(
+            "Runtime.evaluate", within_s, expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in result, f"{expression}: {result['exceptionDetails']}"
         return result["result"].get("value")
+
+    def reload(self) -> None:
+        """Load the page anew; the old one is gone when this returns."""
+        self.evaluate("window.isOld = true")
+        self.call("Page.reload")
+        self.wait_for("!window.isOld", "the page is loaded anew")
 
     def text(self) -> str:
         return str(self.evaluate("document.body ? document.body.innerText : ''"))
@@ -119,8 +143,10 @@ class Page:
         """Wait until an expression is true; how long that took in seconds."""
         begin = time.monotonic()
         while time.monotonic() - begin < DEADLINE_S:
-            if self.evaluate(expression):
-                return time.monotonic() - begin
+            # A page that is being left may answer with an error, or not at all.
+            with suppress(ProtocolError, TimeoutError):
+                if self.evaluate(expression, ANSWER_S):
+                    return time.monotonic() - begin
             time.sleep(0.02)
         troubles = "\n".join(self._troubles)
         raise AssertionError(

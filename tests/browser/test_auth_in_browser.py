@@ -78,7 +78,7 @@ def test_sign_in_refresh_and_sign_out(tmp_path: Path) -> None:
             "and nobody noticed"
         )
 
-        page.evaluate("window.states = []; location.reload()")
+        page.reload()
         page.wait_for("String(window.states) === 'loading,in'", "signed in without having been signed out")
         page.wait_for_text("note 2")
 
@@ -103,7 +103,7 @@ def test_convex_auth(tmp_path: Path) -> None:
         page.wait_for("!!document.querySelector('#send:enabled')", "the messages")
         page.click("#send")
         page.wait_for_text("message 1")
-        page.evaluate("location.reload()")
+        page.reload()
         page.wait_for("!!document.querySelector('#send:enabled')", "signed in after a reload")
 
         sibling = browser.open(address)

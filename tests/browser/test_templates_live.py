@@ -162,7 +162,7 @@ def test_chat_vite_offline_writes_wait_and_survive_a_reload(tmp_path: Path, chro
                 each.type_into("form input", text)
                 each.press_enter()
                 each.wait_for_text("1 not sent yet")
-            page.call("Page.reload")
+            page.reload()
             page.wait_for_text("2 not sent yet")
             page.wait_for_text("Welcome to #general")
             page.type_into("form input", "and another")
@@ -173,7 +173,7 @@ def test_chat_vite_offline_writes_wait_and_survive_a_reload(tmp_path: Path, chro
                 page.wait_for(shows_status("synced"), "the page is synced again")
                 page.wait_for_text("written offline")
                 page.wait_for_text("and another")
-                page.call("Page.reload")
+                page.reload()
                 page.wait_for(shows_status("synced"), "the reloaded page is synced")
                 page.wait_for_text("and another")
                 assert page.evaluate("document.querySelectorAll('article').length") == 3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import random
 import shutil
 import signal
@@ -10,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,28 @@ import httpx
 from tests.node_env import npm_project
 from tests.processes import children_of
 
+PORTS = range(12_000, 32_000)  # Below those that outgoing connections take.
+WORKERS_MAX = 8
+
+
+def _ports_in_turn() -> Iterator[int]:
+    """Each worker of pytest-xdist has a stretch of its own, so that no two are given the same port before either of
+    their servers listens."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    stretch = int(worker) % WORKERS_MAX if worker else random.randrange(WORKERS_MAX)
+    size = len(PORTS) // WORKERS_MAX
+    ports = PORTS[stretch * size : (stretch + 1) * size]
+    begin = random.randrange(size)
+    return itertools.cycle([*ports[begin:], *ports[:begin]])
+
+
+_ports = _ports_in_turn()
+
 
 def free_port() -> int:
-    """A port nobody listens on, below the range that outgoing connections take theirs from: what is free now stays
-    free while a backend starts, is killed and starts again."""
-    while True:
-        port = random.randrange(12_000, 32_000)
+    """A port nobody listens on, and not given before: what is free now stays free while a backend starts, is killed
+    and starts again."""
+    for port in _ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -31,6 +50,7 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+    raise AssertionError("there is always another")
 
 
 class BackendProcess:

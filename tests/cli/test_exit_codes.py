@@ -52,7 +52,10 @@ def test_2_usage_when_nobody_can_answer(tmp_path: Path) -> None:
 def test_6_unreachable(tmp_path: Path) -> None:
     done = run_cvx("run", "a:b", "--url", "http://127.0.0.1:9", "--admin-key", "k", cwd=tmp_path)
     assert done.code == 6
-    assert "http://127.0.0.1:9 cannot be reached" in done.err
+    assert "http://127.0.0.1:9 cannot be reached: nothing answers there." in done.err
+    done = run_cvx("run", "a:b", "--url", "http://nowhere.invalid", "--admin-key", "k", cwd=tmp_path)
+    assert done.code == 6
+    assert "http://nowhere.invalid cannot be reached: no connection (" in done.err
 
 
 def test_8_stale_code_generation(tmp_path: Path) -> None:

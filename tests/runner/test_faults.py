@@ -16,7 +16,7 @@ import pytest
 
 from cvx.backend.config import Limits
 from cvx.backend.runner import CodeBundle, FunctionOutcome, IsolatePool, Syscall, SyscallResult
-from cvx.backend.runner.deno import child_arguments, find_deno, resident_bytes
+from cvx.backend.runner.deno import child_arguments, cpu_seconds, find_deno, resident_bytes
 from cvx.errors import CvxError
 from tests.processes import still_alive
 from tests.runner.host import Host, Runner, bundle_of, processes_of
@@ -141,6 +141,27 @@ def test_a_hanging_child_is_ended(with_pool: WithPool) -> None:
         assert pid not in processes_of()
 
     with_pool(body)
+
+
+def test_time_that_others_have_the_cpu_is_not_a_functions_own(with_pool: WithPool) -> None:
+    """A child stopped while it computes is what a busy machine is: time passes, and it has none of it."""
+
+    async def body(runner: Runner) -> None:
+        (pid,) = processes_of()
+        before = cpu_seconds(pid)
+        assert before is not None
+        call = asyncio.create_task(runner.query("faults:computes", deadline_ms=2_500.0))
+        await happens(lambda: (cpu_seconds(pid) or 0) > before + 0.03, "the function computes")
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(4)
+        assert not call.done()
+        os.kill(pid, signal.SIGCONT)
+        outcome = await call
+        assert outcome.error is None, outcome.error
+        assert outcome.user_time_ms < 2_500
+        assert processes_of() == [pid]
+
+    with_pool(body, children=1)
 
 
 def test_a_push_that_loops_is_refused(with_pool: WithPool) -> None:

@@ -39,7 +39,9 @@ serving: ContextVar[Isolate | None] = ContextVar("serving", default=None)
 """The child whose call's syscalls are being answered in this context: a call made here is a nested one."""
 
 _SILENT_MARGIN_S = 0.1
-_STOPPED_FACTOR = 5  # A child that is silent without using CPU (a busy machine) gets this many deadlines.
+_STOPPED_FACTOR = (
+    10  # A child that is silent while others have the CPU (a busy machine) gets this many deadlines.
+)
 
 
 class IsolateLost(Exception):
@@ -100,7 +102,7 @@ class Isolate:
         self._memory = ChildMemory(limits, self._send)
         self._in_child = 0
         self._progress_at = monotonic()
-        self._cpu_at_silence: tuple[float, float] | None = None
+        self._cpu_at_silence: float | None = None
 
     @property
     def pid(self) -> int:
@@ -221,14 +223,13 @@ class Isolate:
             return
         silent = now - self._progress_at
         if self._cpu_at_silence is None and cpu is not None:
-            self._cpu_at_silence = (cpu, now)
+            self._cpu_at_silence = cpu
         deadline = max((r.deadline_ms for r in self.running.values() if r.in_child), default=1000.0) / 1000
         if silent < deadline + _SILENT_MARGIN_S:
             return
         if self._cpu_at_silence is not None and cpu is not None and silent < deadline * _STOPPED_FACTOR:
-            used, since = self._cpu_at_silence
-            if cpu - used < 0.5 * (now - since):
-                return  # It hardly ran: the machine is busy, not the function.
+            if cpu - self._cpu_at_silence < deadline:
+                return  # It has not had its time yet: the machine is busy.
         self.kill("timeout")
 
     def silent_s(self, now: float) -> float:

@@ -288,7 +288,7 @@ class DeploymentClient:
         try:
             response = await self._http.request(method, route, content=content, headers=sent, params=params)
         except httpx.ConnectError as error:
-            raise unreachable(self.deployment, "nothing answers there") from error
+            raise unreachable(self.deployment, _why_no_connection(error)) from error
         except httpx.ConnectTimeout as error:
             raise unreachable(self.deployment, "no connection in time") from error
         except httpx.TimeoutException as error:
@@ -353,6 +353,15 @@ def unreachable(deployment: Deployment, why: str) -> CvxError:
         hint=hint,
         retry_when="time",
     )
+
+
+def _why_no_connection(error: httpx.ConnectError) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConnectionRefusedError):
+            return "nothing answers there"
+        cause = cause.__cause__ or cause.__context__
+    return f"no connection ({error})"  # An unknown name, a certificate that is not trusted, no route.
 
 
 def without_preamble(message: str) -> str:

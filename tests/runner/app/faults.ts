@@ -22,6 +22,12 @@ export const microtaskLoop = query(async () => {
   for (;;) await null;
 });
 
+export const computes = query(async () => {
+  let sum = 0;
+  for (let i = 0; i < 400_000_000; i++) sum = (sum + i) | 0;
+  return sum;
+});
+
 export const memory = query(async () => {
   const kept: any[] = [];
   for (;;) kept.push(new Array(1000).fill(kept.length).map((x) => ({ x })));

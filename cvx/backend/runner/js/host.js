@@ -15,6 +15,7 @@ import { exportedFunction } from "./exported.js";
 import { headerLine, oneLine } from "./json_lines.js";
 import { rememberRealm, takeOver } from "./realm.js";
 import { realNow } from "./determinism.js";
+import { beginStretch, computedSince } from "./cpu_time.js";
 
 const { core } = Deno[Deno.internal];
 const { op_exit, op_set_exit_code } = core.ops;
@@ -120,7 +121,7 @@ let delivering = null;
 
 /** Run `step` as `execution`, drain microtasks, and go on as far as it can without the parent. */
 function deliver(execution, step) {
-  const before = realNow();
+  const before = beginStretch();
   delivering = execution;
   enter(execution);
   try {
@@ -136,7 +137,7 @@ function deliver(execution, step) {
   }
   leave(execution);
   delivering = null;
-  execution.userTime += realNow() - before;
+  execution.userTime += computedSince(before);
   look(execution);
 }
 

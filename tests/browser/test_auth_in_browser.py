@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -15,7 +16,7 @@ import pytest
 from tests.apps.test_auth import AuthApp, auth_app
 from tests.apps.test_convex_auth import convex_auth_app
 from tests.backend_process import free_port
-from tests.browser.chromium import Chromium, chromium_binary
+from tests.browser.chromium import Chromium, Page, chromium_binary
 from tests.node_env import node
 
 pytestmark = [
@@ -87,6 +88,18 @@ def test_sign_in_refresh_and_sign_out(tmp_path: Path) -> None:
         assert "note" not in page.text()
 
 
+REFRESH_TOKEN = (
+    "localStorage[Object.keys(localStorage).find((name) => name.startsWith('__convexAuthRefreshToken'))]"
+)
+
+
+def renewed(page: Page, before: str) -> str:
+    """A page that was opened renews its token; a sign-out meanwhile would be undone by the answer, by the package's own
+    doing. The refresh token afterwards."""
+    page.wait_for(f"({REFRESH_TOKEN}) !== {json.dumps(before)}", "the token is renewed")
+    return str(page.evaluate(REFRESH_TOKEN))
+
+
 def test_convex_auth(tmp_path: Path) -> None:
     port = free_port()
     with (
@@ -103,11 +116,14 @@ def test_convex_auth(tmp_path: Path) -> None:
         page.wait_for("!!document.querySelector('#send:enabled')", "the messages")
         page.click("#send")
         page.wait_for_text("message 1")
+        before = page.evaluate(REFRESH_TOKEN)
         page.reload()
         page.wait_for("!!document.querySelector('#send:enabled')", "signed in after a reload")
+        before = renewed(page, before)
 
         sibling = browser.open(address)
         sibling.wait_for_text("Hello ann@example.com")
+        renewed(page, before)
         page.click("#out")
         page.wait_for("!!document.querySelector('#work')", "signed out")
         sibling.wait_for("!!document.querySelector('#work')", "in the other tab, too")

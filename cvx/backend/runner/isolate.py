@@ -227,9 +227,9 @@ class Isolate:
         deadline = max((r.deadline_ms for r in self.running.values() if r.in_child), default=1000.0) / 1000
         if silent < deadline + _SILENT_MARGIN_S:
             return
-        if self._cpu_at_silence is not None and cpu is not None and silent < deadline * _STOPPED_FACTOR:
-            if cpu - self._cpu_at_silence < deadline:
-                return  # It has not had its time yet: the machine is busy.
+        computed = None if cpu is None or self._cpu_at_silence is None else cpu - self._cpu_at_silence
+        if computed is not None and computed < deadline and silent < deadline * _STOPPED_FACTOR:
+            return  # It has not had its time yet: the machine is busy.
         self.kill("timeout")
 
     def silent_s(self, now: float) -> float:

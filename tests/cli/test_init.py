@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.backend_process import free_port
 from tests.cli.command_line import cvx
 from tests.node_env import BLANK_PACKAGES, npm_project
 
@@ -113,13 +114,14 @@ def test_files_that_exist_stay(tmp_path: Path) -> None:
 
 def test_each_project_gets_ports_of_its_own_when_they_are_taken(tmp_path: Path) -> None:
     """An `.env.local` that names a port is respected, so worktrees keep theirs."""
+    port = free_port()
     app = tmp_path / "app"
     app.mkdir()
-    (app / ".env.local").write_text("CONVEX_URL=http://127.0.0.1:39210\n")
+    (app / ".env.local").write_text(f"CONVEX_URL=http://127.0.0.1:{port}\n")
     assert cvx("init", "--template", "blank", "--no-install", cwd=app).code == 0
-    assert "CONVEX_URL=http://127.0.0.1:39210\n" in (app / ".env.local").read_text()
+    assert f"CONVEX_URL=http://127.0.0.1:{port}\n" in (app / ".env.local").read_text()
     state = json.loads((app / ".cvx" / "local" / "default" / "config.json").read_text())
-    assert state["cloudPort"] == 39210
+    assert state["cloudPort"] == port
 
 
 def test_secrets_are_readable_by_their_owner_alone(tmp_path: Path) -> None:

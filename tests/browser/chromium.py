@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections import deque
 from contextlib import ExitStack, suppress
@@ -44,6 +46,8 @@ class Chromium:
     def __init__(self, profile: Path) -> None:
         binary = chromium_binary()
         assert binary is not None
+        # It leaves folders where temporary files go. The name is short: a socket's path may not be long.
+        self._leftovers = tempfile.TemporaryDirectory(prefix="cvx-", ignore_cleanup_errors=True)
         self._process = subprocess.Popen(
             [
                 binary,
@@ -57,6 +61,7 @@ class Chromium:
                 f"--user-data-dir={profile}",
                 "about:blank",
             ],
+            env={**os.environ, "TMPDIR": self._leftovers.name},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -80,6 +85,7 @@ class Chromium:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._leftovers.cleanup()
 
     def open(self, url: str) -> Page:
         target = httpx.put(f"{self._base}/json/new?{url}", timeout=60).json()

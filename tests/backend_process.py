@@ -102,7 +102,7 @@ class BackendProcess:
                 if httpx.get(f"{self.url}/version", timeout=1).status_code == 200:
                     return
             time.sleep(0.02)
-        raise AssertionError("the backend did not answer within 30 s")
+        raise AssertionError("the backend did not answer within 60 s")
 
     def kill(self) -> None:
         assert self.process is not None
@@ -120,7 +120,7 @@ class BackendProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait(60)
-            raise AssertionError("the backend did not stop within 10 s of SIGTERM") from None
+            raise AssertionError("the backend did not stop within 60 s of SIGTERM") from None
         finally:
             if self.process.stderr is not None:
                 self.process.stderr.close()

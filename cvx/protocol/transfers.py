@@ -14,6 +14,8 @@ from cvx.values import check_table_name
 
 ImportMode = Literal["append", "replace", "replaceAll", "requireEmpty"]
 ImportFormat = Literal["csv", "jsonLines", "jsonArray", "zip"]
+TableFormat = Literal["jsonl", "json", "csv"]
+"""Of a table that is exported alone: ours, like the route."""
 
 IMPORT_STATUS = "_system/cli/queryImport"
 IMPORT_LIST = "_system/cli/queryImport:list"
@@ -28,8 +30,9 @@ class _Camel(Struct, rename="camel", frozen=True, kw_only=True):
 
 class ImportRequest(_Camel, frozen=True, kw_only=True):
     """What to make of an upload. The last three are ours: `dry_run` asks for the preview only; `confirmed` says that
-    whoever imports has agreed to deletions already, so work may begin before `perform_import`; `skip_unchanged` ends an import at once that would replace tables by
-    what an import of the same file brought, when nobody has changed it since."""
+    whoever imports has agreed to deletions already, so work may begin before `perform_import`; `skip_unchanged` ends an
+    import at once that would replace tables by what an import of the same file brought, when nobody has changed it
+    since."""
 
     format: ImportFormat
     mode: ImportMode

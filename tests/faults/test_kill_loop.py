@@ -1,8 +1,8 @@
 """SIGKILL under load, again and again: every acknowledged mutation is there, none is half applied.
 
 The whole server is killed (`cvx backend serve` and, with it, its Deno children) at a random moment while workers write pairs of rows
-over HTTP, and started again on the same folder. `CVX_KILL_CYCLES` sets the number of cycles (200 by default, 2,000 in
-`make test-faults`); the seed is printed, and `CVX_SEED` repeats it.
+over HTTP, and started again on the same folder. `CVX_KILL_CYCLES` sets the number of cycles (30 in `make test`, 200 in
+`make test-long`, 2,000 in `make test-faults`); the seed is printed, and `CVX_SEED` repeats it.
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ from cvx.backend.bulk.messages import (
     RunReady,
     StoredFile,
     TableDone,
-    TableFormat,
     TablePlan,
     UnpackedFile,
 )
@@ -61,7 +60,6 @@ __all__ = [
     "RunReady",
     "StoredFile",
     "TableDone",
-    "TableFormat",
     "TablePlan",
     "UnpackedFile",
     "Uploads",

@@ -5,11 +5,11 @@ Rule: data only.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-TableFormat = Literal["jsonl", "json", "csv"]
+from cvx.protocol.transfers import TableFormat
 
 UNPACKED_FILES = "files.jsonl"
 

@@ -15,7 +15,6 @@ from typing import Any, get_args
 
 from starlette.responses import Response, StreamingResponse
 
-from cvx.backend.bulk import TableFormat
 from cvx.backend.http.middleware import Call, JsonResponse
 from cvx.backend.model.transfers import ImportOrder
 from cvx.errors import CvxError
@@ -31,6 +30,7 @@ from cvx.protocol.transfers import (
     OneShotResponse,
     SetExpirationRequest,
     StartUploadResponse,
+    TableFormat,
 )
 
 _READ_BYTES = 1 << 20

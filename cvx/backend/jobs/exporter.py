@@ -34,7 +34,6 @@ from cvx.backend.bulk import (
     ExportProgress,
     ExportReport,
     StoredFile,
-    TableFormat,
 )
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, Transaction
@@ -42,6 +41,7 @@ from cvx.backend.functions import FileStorage
 from cvx.backend.model import components, transfers
 from cvx.backend.model.transfers import ExportRow
 from cvx.errors import CvxError
+from cvx.protocol.transfers import TableFormat
 from cvx.values import Clock, DocumentId
 
 _log = logging.getLogger("cvx.exports")

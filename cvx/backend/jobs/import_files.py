@@ -23,8 +23,8 @@ from cvx.backend.database import Database, Transaction
 from cvx.backend.functions import FileStorage, Reservation
 from cvx.backend.model import file_records
 from cvx.backend.model.file_records import KeptBytes
-from cvx.backend.model.transfers import ImportMode
 from cvx.errors import CvxError
+from cvx.protocol.transfers import ImportMode
 
 _READ_BYTES = 1 << 20
 _YIELD_FILES = 20

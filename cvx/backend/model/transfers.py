@@ -14,14 +14,13 @@ from typing import Any, Literal
 
 from cvx.backend.database import ROOT, Transaction
 from cvx.errors import CvxError
+from cvx.protocol.transfers import ImportFormat, ImportMode
 from cvx.values import DocumentId
 
 IMPORTS = "_snapshot_imports"
 EXPORTS = "_exports"
 _LISTED_MAX = 20
 
-ImportMode = Literal["append", "replace", "replaceAll", "requireEmpty"]
-ImportFormat = Literal["csv", "jsonLines", "jsonArray", "zip"]
 ImportState = Literal["uploaded", "waiting_for_confirmation", "in_progress", "completed", "failed"]
 UNFINISHED: tuple[ImportState, ...] = ("uploaded", "waiting_for_confirmation", "in_progress")
 

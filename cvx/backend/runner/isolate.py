@@ -1,9 +1,8 @@
 """One Deno child: calls go in, syscalls come out, answers go in, outcomes come out.
 
 Many calls are under way in it at once, and what arrives is handled where it is read, so a host that answers at once
-costs no task switch. The child is watched from outside:
-silent with work for longer than the deadline, or too large, and it is killed. Those whose fault it may be then are
-*suspects*; the pool runs them again alone.
+costs no task switch. The child is watched from outside: it is killed when it has computed without a word for longer
+than the deadline, or is too large. Those whose fault it may be then are *suspects*; the pool runs them again alone.
 
 Rule: only the pool decides what happens to calls of a child that died.
 """
@@ -39,9 +38,7 @@ serving: ContextVar[Isolate | None] = ContextVar("serving", default=None)
 """The child whose call's syscalls are being answered in this context: a call made here is a nested one."""
 
 _SILENT_MARGIN_S = 0.1
-_STOPPED_FACTOR = (
-    10  # A child that is silent while others have the CPU (a busy machine) gets this many deadlines.
-)
+_STOPPED_FACTOR = 10  # Deadlines by the clock, for a child that is silent while others have the CPU.
 
 
 class IsolateLost(Exception):

@@ -22,6 +22,7 @@ from cvx.cli.prompts import stdin_is_terminal
 from cvx.errors import CvxError
 
 if TYPE_CHECKING:
+    from cvx.protocol.transfers import ImportFormat
     from cvx.toolchain.client import DeploymentClient, ImportResult, Preview, Source
 
 STDIN = "-"
@@ -32,7 +33,12 @@ _BY_SUFFIX = {
     ".csv": "csv",
     ".zip": "zip",
 }
-_WIRE_FORMATS = {"jsonl": "jsonLines", "json": "jsonArray", "csv": "csv", "zip": "zip"}
+_WIRE_FORMATS: dict[str, ImportFormat] = {
+    "jsonl": "jsonLines",
+    "json": "jsonArray",
+    "csv": "csv",
+    "zip": "zip",
+}
 _WIRE_NAMES = {"jsonLines": "jsonl", "jsonArray": "json"}
 _YES = "--yes"
 _YES_PROD = "--yes=delete-data"
@@ -121,8 +127,8 @@ def import_data(
             from cvx.toolchain.client import ImportWish, import_file, imports_under_way
 
             wish = ImportWish(
-                _WIRE_FORMATS[format_],  # type: ignore[arg-type]
-                mode,  # type: ignore[arg-type]
+                _WIRE_FORMATS[format_],
+                mode,  # type: ignore[arg-type]  # one_of has checked it
                 table,
                 dry_run,
                 confirmed=_is_agreed(context, yes),
@@ -401,7 +407,7 @@ async def _export_table(
     from cvx.toolchain.client import export_table, save
 
     require_table(name, await table_names(client, component))
-    async with export_table(client, context.reporter, name, chosen, component) as exported:  # type: ignore[arg-type]
+    async with export_table(client, context.reporter, name, chosen, component) as exported:  # type: ignore[arg-type]  # one_of has checked it
         pieces = exported.pieces
         if path is None:
             await _to_stdout(context, _enveloped(pieces) if context.output.json_mode else pieces)

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import msgspec
@@ -28,6 +28,7 @@ from cvx.protocol.transfers import (
     TABLE_ROWS_HEADER,
     ImportFormat,
     ImportMode,
+    TableFormat,
     check_destination,
 )
 from cvx.toolchain.client.http import DeploymentClient
@@ -42,8 +43,6 @@ PARTS_MAX = 9_999
 BOM = b"\xef\xbb\xbf"
 _READ_BYTES = 1 << 20
 _CANCEL_S = 2.0
-
-TableFormat = Literal["jsonl", "json", "csv"]
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ export function InfiniteList() {
 
   useEffect(() => {
     if (status !== "CanLoadMore" || end.current === null) return;
-    const observer = new IntersectionObserver(([entry]) => {
-      if (entry.isIntersecting) loadMore(20);
+    // A busy browser tells of several changes at once, oldest first.
+    const observer = new IntersectionObserver((entries) => {
+      if (entries.at(-1)?.isIntersecting) loadMore(20);
     });
     observer.observe(end.current);
     return () => observer.disconnect();

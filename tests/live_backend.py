@@ -48,7 +48,7 @@ class LiveBackend:
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(60)
-        assert not self._thread.is_alive(), "the backend did not stop within 20 s"
+        assert not self._thread.is_alive(), "the backend did not stop within 60 s"
         if self._failure is not None:
             raise self._failure
 

@@ -66,7 +66,7 @@ def test_infinite_scroll(tmp_path: Path) -> None:
             page.wait_for("document.querySelector('article').innerText === 'card 1'", "a new card on top")
             page.evaluate("scrollTo(0, document.body.scrollHeight)")
             page.wait_for_text("That is all.")
-            assert page.evaluate("document.querySelectorAll('article').length") == 51
+            page.wait_for("document.querySelectorAll('article').length === 51", "all of them")
         finally:
             vite.kill()
             vite.wait()

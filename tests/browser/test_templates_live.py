@@ -91,7 +91,7 @@ def test_chat_vite(tmp_path: Path, chromium: Chromium, without_node: dict[str, s
         first.wait_for_text("Hello from the first page")
         second.wait_for_text("Hello from the first page")
         second.wait_for_text("last message from Anonymous")
-        assert second.evaluate("document.querySelectorAll('article').length") == 1
+        second.wait_for("document.querySelectorAll('article').length === 1", "the message shows once")
 
         source = app / "convex" / "messages.ts"
         source.write_text(source.read_text().replace("last message from", "newest words by"))
@@ -105,7 +105,7 @@ def test_chat_vite(tmp_path: Path, chromium: Chromium, without_node: dict[str, s
         first.wait_for_text("message 24")
         third = chromium.open(url)
         third.wait_for_text("message 24")
-        assert third.evaluate("document.querySelectorAll('article').length") == 20
+        third.wait_for("document.querySelectorAll('article').length === 20", "one page of the list")
         third.click(".messages button")
         third.wait_for("document.querySelectorAll('article').length == 26", "the rest of the list")
 
@@ -139,7 +139,7 @@ def test_chat_vite_optimistic_message_is_rolled_back(
         page.press_enter()
         page.wait_for_text("A message needs a text")
         assert page.evaluate("window.seen") is True, "shown at once"
-        assert page.evaluate("document.querySelectorAll('article').length") == 0, "and taken back"
+        page.wait_for("document.querySelectorAll('article').length === 0", "it is taken back")
 
 
 def test_chat_vite_offline_writes_wait_and_survive_a_reload(tmp_path: Path, chromium: Chromium) -> None:
@@ -176,7 +176,7 @@ def test_chat_vite_offline_writes_wait_and_survive_a_reload(tmp_path: Path, chro
                 page.reload()
                 page.wait_for(shows_status("synced"), "the reloaded page is synced")
                 page.wait_for_text("and another")
-                assert page.evaluate("document.querySelectorAll('article').length") == 3
+                page.wait_for("document.querySelectorAll('article').length === 3", "each is there once")
         finally:
             vite.kill()
             vite.wait()

@@ -1,6 +1,6 @@
 """`cvx data import` and `cvx data export`: files in, files out.
 
-The commands choose, ask and show; what travels is the toolchain's business (toolchain/client/transfers.py), and what
+The commands choose, ask and show; what travels is the toolchain's business (toolchain/client), and what
 it means the deployment's.
 """
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cvx.toolchain.client.auth_setup import AuthSetup, plan_auth_setup
     from cvx.toolchain.client.changes import Change, Changes, changes_of
+    from cvx.toolchain.client.exports import ExportedZip, export_table, export_zip, save
     from cvx.toolchain.client.http import (
         CanonicalUrls,
         DeploymentClient,
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
         raise_for_function,
         unreachable,
         without_preamble,
+    )
+    from cvx.toolchain.client.imports import (
+        ImportResult,
+        ImportWish,
+        Preview,
+        Source,
+        TableChange,
+        import_file,
+        imports_under_way,
     )
     from cvx.toolchain.client.live import LiveClient, QueryResult
     from cvx.toolchain.client.logs import LoggedCall, follow_logs, render_log
@@ -33,19 +43,6 @@ if TYPE_CHECKING:
         PushOutcome,
     )
     from cvx.toolchain.client.tasks import end_task
-    from cvx.toolchain.client.transfers import (
-        ExportedZip,
-        ImportResult,
-        ImportWish,
-        Preview,
-        Source,
-        TableChange,
-        export_table,
-        export_zip,
-        import_file,
-        imports_under_way,
-        save,
-    )
 
 __all__ = [
     "Analysis",
@@ -89,6 +86,7 @@ __all__ = [
 _HOMES = {
     "auth_setup": ("AuthSetup", "plan_auth_setup"),
     "changes": ("Change", "Changes", "changes_of"),
+    "exports": ("ExportedZip", "export_table", "export_zip", "save"),
     "http": (
         "CanonicalUrls",
         "DeploymentClient",
@@ -99,23 +97,19 @@ _HOMES = {
         "unreachable",
         "without_preamble",
     ),
-    "live": ("LiveClient", "QueryResult"),
-    "logs": ("LoggedCall", "follow_logs", "render_log"),
-    "push": ("Analysis", "DroppedIndex", "HashedModule", "PushedCode", "Pusher", "PushOutcome"),
-    "tasks": ("end_task",),
-    "transfers": (
-        "ExportedZip",
+    "imports": (
         "ImportResult",
         "ImportWish",
         "Preview",
         "Source",
         "TableChange",
-        "export_table",
-        "export_zip",
         "import_file",
         "imports_under_way",
-        "save",
     ),
+    "live": ("LiveClient", "QueryResult"),
+    "logs": ("LoggedCall", "follow_logs", "render_log"),
+    "push": ("Analysis", "DroppedIndex", "HashedModule", "PushedCode", "Pusher", "PushOutcome"),
+    "tasks": ("end_task",),
 }
 _HOME_OF = {name: file for file, names in _HOMES.items() for name in names}
 

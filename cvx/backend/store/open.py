@@ -15,7 +15,8 @@ from cvx.backend.config import Limits
 from cvx.backend.store.errors import corrupt
 from cvx.backend.store.folder import FolderLock, HighWater, HighWaterFile, sync_folder
 from cvx.backend.store.interface import FatalCallback
-from cvx.backend.store.sqlite import SCHEMA, UPGRADES, SqliteStore, connect
+from cvx.backend.store.sqlite import SqliteStore
+from cvx.backend.store.statements import SCHEMA, UPGRADES, connect
 from cvx.errors import CvxError
 
 APPLICATION_ID = 0x63767831  # "cvx1"

@@ -16,8 +16,8 @@ from zlib import crc32
 
 from cvx.backend.store.errors import damaged, store_error
 from cvx.backend.store.open import DATABASE_FILE
-from cvx.backend.store.sqlite import LATEST, connect
 from cvx.backend.store.sqlite_view import SqliteView
+from cvx.backend.store.statements import LATEST, connect
 
 _CACHE_BYTES = 8 << 20
 

@@ -30,7 +30,7 @@ from typing import Any
 from zlib import crc32
 
 from cvx.backend.config import Limits
-from cvx.backend.store import text_rows, vector_rows
+from cvx.backend.store import statements, text_rows, vector_rows
 from cvx.backend.store.bulk import BulkFile
 from cvx.backend.store.checkpoints import Checkpointer
 from cvx.backend.store.durability import Flusher
@@ -47,70 +47,12 @@ from cvx.backend.store.interface import (
 )
 from cvx.backend.store.memory import forget_pages, trim_heap
 from cvx.backend.store.sqlite_view import SqliteView
+from cvx.backend.store.statements import connect
 from cvx.errors import CvxError
 from cvx.values import Timestamp
 
-SCHEMA = (
-    "CREATE TABLE documents (id INTEGER PRIMARY KEY, table_id INTEGER NOT NULL, internal BLOB NOT NULL, "
-    "ts INTEGER NOT NULL, size INTEGER NOT NULL, checksum INTEGER NOT NULL, document BLOB NOT NULL)",
-    "CREATE UNIQUE INDEX documents_by_internal ON documents (table_id, internal)",
-    "CREATE TABLE entries (index_id INTEGER NOT NULL, key BLOB NOT NULL, document_id INTEGER NOT NULL, "
-    "PRIMARY KEY (index_id, key)) WITHOUT ROWID",
-    "CREATE TABLE log (ts INTEGER NOT NULL, seq INTEGER NOT NULL, table_id INTEGER NOT NULL, "
-    "internal BLOB NOT NULL, previous_ts INTEGER, document BLOB, PRIMARY KEY (ts, seq)) WITHOUT ROWID",
-    "CREATE TABLE counts (table_id INTEGER PRIMARY KEY, documents INTEGER NOT NULL)",
-    "CREATE TABLE globals (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
-    *text_rows.SCHEMA,
-    *vector_rows.SCHEMA,
-)
-UPGRADES = {1: (*text_rows.SCHEMA, *vector_rows.SCHEMA)}
-"""By the format of a file: what makes it one of the next format."""
-
-LATEST = "SELECT ts FROM log ORDER BY ts DESC LIMIT 1"
-_INSERT = (
-    "INSERT INTO documents (id, table_id, internal, ts, size, checksum, document) VALUES (?,?,?,?,?,?,?)"
-)
-_UPDATE = "UPDATE documents SET ts=?, size=?, checksum=?, document=? WHERE table_id=? AND internal=?"
-_DELETE = "DELETE FROM documents WHERE table_id=? AND internal=?"
-_LOG = "INSERT INTO log (ts, seq, table_id, internal, previous_ts, document) VALUES (?,?,?,?,?,?)"
-_COUNT = (
-    "INSERT INTO counts (table_id, documents) VALUES (?,?) "
-    "ON CONFLICT (table_id) DO UPDATE SET documents = documents + excluded.documents"
-)
-_ENTER = (
-    "INSERT OR REPLACE INTO entries (index_id, key, document_id) "
-    "VALUES (?, ?, (SELECT id FROM documents WHERE table_id=? AND internal=?))"
-)
-_LEAVE = "DELETE FROM entries WHERE index_id=? AND key=?"
-_FILL = (
-    "INSERT OR IGNORE INTO entries (index_id, key, document_id) "
-    "SELECT ?, ?, id FROM documents WHERE table_id=? AND internal=?"
-)
-_LOAD_DOCUMENTS = (
-    "INSERT INTO documents (id, table_id, internal, ts, size, checksum, document) "
-    "SELECT n + ?, ?, internal, ?, size, checksum, document FROM bulk.documents "
-    "WHERE n >= ? AND n < ? ORDER BY n"
-)
-# The file has them in the order of their ids; the index wants the order of its own keys.
-_LOAD_CREATIONS = (
-    "INSERT INTO entries (index_id, key, document_id) SELECT ?, CAST(creation || internal AS BLOB), n + ? "
-    "FROM bulk.documents WHERE n >= ? AND n < ? ORDER BY creation, internal"
-)
-_LOAD_ENTRIES = (
-    "INSERT INTO entries (index_id, key, document_id) SELECT index_id, key, "
-    "(SELECT id FROM documents WHERE table_id=? AND internal=substr(b.key, -16)) "
-    "FROM bulk.entries b WHERE b.n > ? AND b.n <= ? ORDER BY b.n"
-)
-_LOADED_TWICE = (
-    "SELECT b.internal, b.line FROM bulk.documents b JOIN documents d "
-    "ON d.table_id = ? AND d.internal = b.internal WHERE b.n >= ? AND b.n < ? ORDER BY b.n LIMIT 1"
-)
-_SET = "INSERT OR REPLACE INTO globals (name, value) VALUES (?,?)"
-_TRIM_TO = "SELECT ts, seq FROM log WHERE ts < ? ORDER BY ts, seq LIMIT 1 OFFSET ?"
-
-_ROWS_A_TEXT = (
-    50  # About so many a fold or a purge touches, for the checkpointer's idea of how long the log is.
-)
+# About so many a fold or a purge touches, for the checkpointer's idea of how long the log is.
+_ROWS_A_TEXT = 50
 
 # A commit empties a reader's cache, so a large one would only be memory.
 _READER_CACHE_BYTES = 4 << 20
@@ -132,7 +74,7 @@ class SqliteStore:
         self._is_writing = False
         self._readers: list[sqlite3.Connection] = []
         self._closed = False
-        row = self._writer.execute(LATEST).fetchone()
+        row = self._writer.execute(statements.LATEST).fetchone()
         self._latest_ts: Timestamp = row[0] if row else 0
         self._next_id: int = self._writer.execute(
             "SELECT coalesce(max(id), 0) + 1 FROM documents"
@@ -171,7 +113,9 @@ class SqliteStore:
         connection = self._reader()
         with reading():
             connection.execute("BEGIN")
-            row = connection.execute(LATEST).fetchone()  # The first read fixes what this connection sees.
+            row = connection.execute(
+                statements.LATEST
+            ).fetchone()  # The first read fixes what this connection sees.
         return connection, row[0] if row else 0
 
     def read_live(self, view: SqliteView, sql: str, parameters: tuple[object, ...]) -> list[Any]:
@@ -281,25 +225,25 @@ class SqliteStore:
         entries = record.entries
         left = [(index_id, key) for _, index_id, key, internal in entries if internal is None]
         if left:
-            writer.executemany(_LEAVE, left)
+            writer.executemany(statements.LEAVE, left)
         if deletes:
-            _expect(writer.executemany(_DELETE, deletes), len(deletes))
+            _expect(writer.executemany(statements.DELETE, deletes), len(deletes))
         if inserts:
-            writer.executemany(_INSERT, inserts)
+            writer.executemany(statements.INSERT, inserts)
         if updates:
-            _expect(writer.executemany(_UPDATE, updates), len(updates))
+            _expect(writer.executemany(statements.UPDATE, updates), len(updates))
         entered = [
             (index_id, key, table_id, internal)
             for table_id, index_id, key, internal in entries
             if internal is not None
         ]
         if entered:
-            writer.executemany(_ENTER, entered)
+            writer.executemany(statements.ENTER, entered)
         if lines:
-            writer.executemany(_LOG, lines)
+            writer.executemany(statements.LOG, lines)
         changed = [(table_id, delta) for table_id, delta in counts.items() if delta]
         if changed:
-            writer.executemany(_COUNT, changed)
+            writer.executemany(statements.COUNT, changed)
         return 2 * len(lines) + len(entries)
 
     def fill(
@@ -311,10 +255,10 @@ class SqliteStore:
     ) -> None:
         rows = [(e.index_id, e.key, e.table_id, e.internal) for e in entries if e.internal is not None]
         with self._writing() as writer:
-            writer.executemany(_FILL, rows)
+            writer.executemany(statements.FILL, rows)
             backlog = text_rows.fill(writer, texts)
             vector_rows.fill(writer, self._latest_ts, vectors)
-            writer.executemany(_SET, list(globals.items()))
+            writer.executemany(statements.SET, list(globals.items()))
         self._text_backlog += backlog
         self._checkpointer.wrote(len(rows) + 4 * len(texts) + 2 * len(vectors))
 
@@ -338,16 +282,16 @@ class SqliteStore:
             if documents:
                 shift = self._next_id - first
                 try:
-                    writer.execute(_LOAD_DOCUMENTS, (shift, bulk.table_id, bulk.ts, first, last))
+                    writer.execute(statements.LOAD_DOCUMENTS, (shift, bulk.table_id, bulk.ts, first, last))
                 except sqlite3.IntegrityError:
-                    twice = writer.execute(_LOADED_TWICE, (bulk.table_id, first, last)).fetchone()
+                    twice = writer.execute(statements.LOADED_TWICE, (bulk.table_id, first, last)).fetchone()
                     raise duplicate(twice) from None
                 if bulk.creation_index is not None:
-                    writer.execute(_LOAD_CREATIONS, (bulk.creation_index, shift, first, last))
-                writer.execute(_COUNT, (bulk.table_id, len(documents)))
+                    writer.execute(statements.LOAD_CREATIONS, (bulk.creation_index, shift, first, last))
+                writer.execute(statements.COUNT, (bulk.table_id, len(documents)))
             if entries:
-                writer.execute(_LOAD_ENTRIES, (bulk.table_id, entries.start, entries.stop))
-            writer.executemany(_SET, list(globals.items()))
+                writer.execute(statements.LOAD_ENTRIES, (bulk.table_id, entries.start, entries.stop))
+            writer.executemany(statements.SET, list(globals.items()))
         self._next_id += len(documents)
         self._checkpointer.wrote((len(documents) + len(entries) // 4) // 4)
 
@@ -356,13 +300,13 @@ class SqliteStore:
             if value is None:
                 writer.execute("DELETE FROM globals WHERE name=?", (name,))
             else:
-                writer.execute(_SET, (name, value))
+                writer.execute(statements.SET, (name, value))
         self._flusher.sync()
 
     def trim(self, before: Timestamp, limit: int) -> int:
         before = min(before, self._latest_ts)  # The newest commit stays: latest_ts is read from it.
         with self._writing() as writer:
-            row = writer.execute(_TRIM_TO, (before, limit)).fetchone()
+            row = writer.execute(statements.TRIM_TO, (before, limit)).fetchone()
             if row is None:
                 gone = writer.execute("DELETE FROM log WHERE ts < ?", (before,)).rowcount
             else:
@@ -506,17 +450,6 @@ class SqliteStore:
                 self._mark.write(self._latest_ts, clean=True)
             self._writer.close()
             self._mark.close()
-
-
-def connect(path: Path, cache_bytes: int) -> sqlite3.Connection:
-    """A connection as all of ours are: no implicit transactions, WAL, no checkpoint in a commit's way."""
-    connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=64, timeout=10.0
-    )
-    connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute("PRAGMA wal_autocheckpoint=0")
-    connection.execute(f"PRAGMA cache_size={-cache_bytes // 1024}")
-    return connection
 
 
 def _expect(cursor: sqlite3.Cursor, rows: int) -> None:

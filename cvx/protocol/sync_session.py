@@ -25,9 +25,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec import UNSET, Raw
-
 from cvx.errors import CvxError, ProtocolError
+from cvx.protocol.sync_answers import action_response, internal, mutation_response, too_many
 from cvx.protocol.sync_events import (
     ActionFinished,
     Caller,
@@ -38,8 +37,6 @@ from cvx.protocol.sync_events import (
     MutationCommitted,
     MutationFinished,
     QueriesUpdated,
-    QueryResult,
-    QueryRun,
     Received,
     RunAction,
     RunMutation,
@@ -56,7 +53,6 @@ from cvx.protocol.sync_events import (
 )
 from cvx.protocol.sync_messages import (
     Action,
-    ActionResponse,
     Add,
     Authenticate,
     AuthError,
@@ -66,30 +62,13 @@ from cvx.protocol.sync_messages import (
     FatalError,
     ModifyQuerySet,
     Mutation,
-    MutationResponse,
     Ping,
-    QueryFailed,
-    QueryRemoved,
-    QueryUpdated,
-    Remove,
     ServerMessage,
     StateVersion,
     Transition,
 )
+from cvx.protocol.sync_queries import QuerySet
 from cvx.values.timestamps import Timestamp, decode_ts
-
-
-class _Query:
-    """A subscription of this client, and what it was last told."""
-
-    __slots__ = ("args", "component", "fingerprint", "journal", "path")
-
-    def __init__(self, add: Add) -> None:
-        self.path = add.udf_path
-        self.args = add.args
-        self.component = add.component_path or ""
-        self.journal = add.journal
-        self.fingerprint: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +100,8 @@ class SyncSession:
         # The version the client was brought to, and the parts of it that it has asked for since.
         self._version = StateVersion.at(0, 0, 0)
         self._version_ts: Timestamp = 0
-        self._asked_query_set = 0
         self._asked_identity = 0
-        self._queries: dict[int, _Query] = {}
-        self._stale: dict[int, None] = {}  # To be run; kept apart so that one of ten thousand costs one.
-        self._known_ids: set[int] = set()
-        self._modifications: list[Add | Remove] = []
-        self._dropped: list[int] = []  # Gone, but the client was not told yet.
+        self._queries = QuerySet(self._limits)
         # The update being computed, and what keeps the next one from starting.
         self._update_due = False
         self._updating: _Update | None = None
@@ -188,7 +162,7 @@ class SyncSession:
     @property
     def query_ids(self) -> frozenset[int]:
         """The subscriptions the client was last brought to."""
-        return frozenset(self._queries)
+        return self._queries.ids
 
     # --- messages of the client ---
 
@@ -196,9 +170,7 @@ class SyncSession:
         if self._checking_token:
             self._waiting.append(event.message)
             if len(self._waiting) > self._limits.messages_waiting_max:
-                self._end(
-                    _too_many("TooManyWaitingMessages", "messages of one client wait for a token check")
-                )
+                self._end(too_many("TooManyWaitingMessages", "messages of one client wait for a token check"))
             return
         message = event.message
         try:
@@ -221,40 +193,16 @@ class SyncSession:
             self._clock_skew_ms = message.client_ts - int(self._unix_s * 1000)
 
     def _modify_query_set(self, message: ModifyQuerySet) -> None:
-        if message.base_version != self._asked_query_set:
-            raise ProtocolError(
-                "BaseVersionMismatch",
-                f"ModifyQuerySet builds on version {message.base_version}, "
-                f"but the last one made version {self._asked_query_set}.",
-            )
-        if message.new_version <= message.base_version:
-            raise _internal(
-                f"ModifyQuerySet goes from version {message.base_version} to {message.new_version}."
-            )
         for modification in message.modifications:
-            query_id = modification.query_id
             if type(modification) is Add:
                 self._require_admin_for_component(modification.component_path)
-                if query_id in self._known_ids:
-                    raise _internal(f"ModifyQuerySet adds query {query_id} a second time.")
-                self._known_ids.add(query_id)
-            else:
-                if query_id not in self._known_ids:
-                    raise _internal(f"ModifyQuerySet removes query {query_id}, which is not there.")
-                self._known_ids.remove(query_id)
-        if len(self._known_ids) > self._limits.queries_max:
-            raise _too_many("TooManyQueriesForSingleClient", "queries of one client are subscribed")
-        # A client that does not read gets no update, which would take them in.
-        if len(self._modifications) + len(message.modifications) > self._limits.modifications_waiting_max:
-            raise _too_many("TooManyWaitingModifications", "changes of one client's queries wait")
-        self._asked_query_set = message.new_version
-        self._modifications += message.modifications
+        self._queries.modify(message)
         self._update_due = True
 
     def _mutation_requested(self, message: Mutation) -> None:
         self._require_admin_for_component(message.component_path)
         if len(self._mutations) + (self._mutation is not None) >= self._limits.mutations_queued_max:
-            raise _too_many("TooManyConcurrentMutations", "mutations of one client wait for their turn")
+            raise too_many("TooManyConcurrentMutations", "mutations of one client wait for their turn")
         self._mutations.append(
             RunMutation(
                 message.request_id,
@@ -270,7 +218,7 @@ class SyncSession:
     def _action_requested(self, message: Action) -> None:
         self._require_admin_for_component(message.component_path)
         if len(self._actions) >= self._limits.actions_in_flight_max:
-            raise _too_many("TooManyInflightActionsForSingleClient", "actions of one client are running")
+            raise too_many("TooManyInflightActionsForSingleClient", "actions of one client are running")
         if self._token_expired():
             return
         self._actions.add(message.request_id)
@@ -287,7 +235,7 @@ class SyncSession:
 
     def _authenticate(self, message: Authenticate) -> None:
         if message.base_version != self._asked_identity:
-            raise _internal(
+            raise internal(
                 f"Authenticate builds on version {message.base_version}, "
                 f"but the last one made version {self._asked_identity}."
             )
@@ -320,7 +268,7 @@ class SyncSession:
         self._caller = event.caller
         self._asked_identity += 1
         self._update_due = True
-        self._stale = dict.fromkeys(self._queries)
+        self._queries.invalidate_all()
         self._checking_token = False
         while self._waiting and not self._checking_token and self.closing is None:
             self._received(Received(self._waiting.popleft()))
@@ -347,10 +295,8 @@ class SyncSession:
     # --- queries ---
 
     def _invalidated(self, event: Invalidated) -> None:
-        for query_id in event.query_ids:
-            if query_id in self._queries:
-                self._stale[query_id] = None
-                self._update_due = True
+        if self._queries.invalidate(event.query_ids):
+            self._update_due = True
 
     def _start_update(self) -> None:
         if (
@@ -364,51 +310,22 @@ class SyncSession:
             return
         self._update_due = False
         self._update_retry_s = math.inf
-        for modification in self._modifications:
-            if type(modification) is Add:
-                self._queries[modification.query_id] = _Query(modification)
-                self._stale[modification.query_id] = None
-            else:
-                self._queries.pop(modification.query_id, None)
-                self._stale.pop(modification.query_id, None)
-                self._dropped.append(modification.query_id)
-        self._modifications = []
-        stale, self._stale = self._stale, {}  # An invalidation from here on counts against these runs.
-        queries = [(query_id, self._queries[query_id]) for query_id in stale]
-        runs = [
-            QueryRun(key, query.path, query.args, query.component, query.journal) for key, query in queries
-        ]
-        task = UpdateQueries(tuple(runs), tuple(self._dropped), self._caller)
+        runs, dropped = self._queries.begin_update()
+        task = UpdateQueries(runs, dropped, self._caller)
         covered = None if self._mutation_commit_ts is None else self._mutation
-        self._updating = _Update(task, self._asked_query_set, self._asked_identity, covered)
+        self._updating = _Update(task, self._queries.asked_version, self._asked_identity, covered)
         self._new_tasks.append(task)
 
     def _queries_updated(self, event: QueriesUpdated) -> None:
         if self._updating is None:
             raise AssertionError("QueriesUpdated without an update")
         update, self._updating = self._updating, None
-        task = update.task
         if event.ts < self._max_observed_ts:
-            self._end(_internal("The client has seen later data than this server holds."))
+            self._end(internal("The client has seen later data than this server holds."))
             return
-        changes: dict[int, QueryUpdated | QueryFailed | QueryRemoved] = {}
-        for query_id in self._dropped:
-            changes[query_id] = QueryRemoved(query_id)
-        self._dropped = []
-        for run in task.runs:
-            query = self._queries[run.query_id]
-            result = event.results[run.query_id]
-            if result is None:
-                self._stale[run.query_id] = None
-                self._update_retry_s = self._now_s + self._limits.unavailable_retry_s
-                continue
-            query.journal = result.journal
-            if result.fingerprint != query.fingerprint:
-                query.fingerprint = result.fingerprint
-                changes[run.query_id] = _change(run.query_id, result)
-        modifications = (
-            list(changes.values()) if len(changes) < 2 else [changes[key] for key in sorted(changes)]
-        )
+        modifications, is_complete = self._queries.end_update(update.task.runs, event.results)
+        if not is_complete:
+            self._update_retry_s = self._now_s + self._limits.unavailable_retry_s
         ts = max(event.ts, self._version_ts)
         end = StateVersion.at(update.query_set, update.identity, ts)
         transition = Transition(self._version, end, modifications, self._clock_skew_ms)
@@ -422,7 +339,7 @@ class SyncSession:
     def _update_impossible(self, event: UpdateImpossible) -> None:
         update, self._updating = self._updating, None
         assert update is not None
-        self._stale.update((run.query_id, None) for run in update.task.runs)
+        self._queries.run_again(update.task.runs)
         self._update_due = True
 
     def _say_transition(self, transition: Transition) -> None:
@@ -451,25 +368,10 @@ class SyncSession:
         self._mutation_commit_ts = event.ts
 
     def _mutation_finished(self, event: MutationFinished) -> None:
-        result = event.result
         # An update begun after this mutation's commit covers it: its Transition is the one that is owed.
         covered = self._updating is not None and self._updating.covers is self._mutation
         self._mutation, self._mutation_commit_ts, self._mutation_until_s = None, None, math.inf
-        if result.value is not None:
-            if result.ts is None:
-                raise AssertionError("a successful mutation has a timestamp")
-            ts = StateVersion.at(0, 0, result.ts).ts
-            response = MutationResponse(event.request_id, True, result.value, ts, result.log_lines)
-        else:
-            response = MutationResponse(
-                event.request_id,
-                False,
-                Raw(result.error_message),
-                None,
-                result.log_lines,
-                UNSET if result.error_data is None else result.error_data,
-            )
-        self._messages.append(response)
+        self._messages.append(mutation_response(event.request_id, event.result))
         if self._held is not None:
             held, self._held = self._held, None
             self._say_transition(held)
@@ -477,26 +379,15 @@ class SyncSession:
             self._update_due = True
 
     def _action_finished(self, event: ActionFinished) -> None:
-        result = event.result
         self._actions.discard(event.request_id)
-        if result.value is not None:
-            response = ActionResponse(event.request_id, True, result.value, result.log_lines)
-        else:
-            response = ActionResponse(
-                event.request_id,
-                False,
-                Raw(result.error_message),
-                result.log_lines,
-                UNSET if result.error_data is None else result.error_data,
-            )
-        self._messages.append(response)
+        self._messages.append(action_response(event.request_id, event.result))
         self._update_due = True
 
     # --- time, and the end ---
 
     def _tick(self, event: Tick) -> None:
         if self._now_s >= self._mutation_until_s:
-            self._end(_internal(f"A mutation ran for more than {self._limits.mutation_s_max:g} s."))
+            self._end(internal(f"A mutation ran for more than {self._limits.mutation_s_max:g} s."))
         elif self._now_s >= self._update_retry_s:
             self._update_retry_s = math.inf
             self._update_due = True
@@ -515,21 +406,6 @@ class SyncSession:
         if kind in ("bad_request", "conflict", "forbidden", "pagination_limit"):
             self._messages.append(FatalError(f"{error.code}: {error.message}"))
         self.closing = closing_of(error)
-
-
-def _change(query_id: int, result: QueryResult) -> QueryUpdated | QueryFailed:
-    if result.value is not None:
-        return QueryUpdated(query_id, result.value, result.log_lines, result.journal)
-    error_data = UNSET if result.error_data is None else result.error_data
-    return QueryFailed(query_id, result.error_message, result.log_lines, result.journal, error_data)
-
-
-def _internal(message: str) -> CvxError:
-    return CvxError("InternalServerError", message, kind="internal")
-
-
-def _too_many(code: str, what: str) -> CvxError:
-    return CvxError(code, f"Too many {what}.", kind="rate_limited", retry_when="time")
 
 
 _HANDLERS: dict[type, Callable[[SyncSession, Any], None]] = {

@@ -257,13 +257,7 @@ class Reading:
         self, query: dict[str, Any], *, component: str = ROOT, privileged: bool = False
     ) -> list[dict[str, Any]]:
         """All documents of a serialized query, decoded."""
-        stream = self.stream(query, component=component, privileged=privileged)
-        found: list[bytes] = []
-        done = False
-        while not done:
-            page, done = stream.next_page(self._engine.limits.scan_batch_rows_max)
-            found += page
-        return [document_of(raw) for raw in found]
+        return self._documents(self.stream(query, component=component, privileged=privileged))
 
     def all(
         self,
@@ -307,6 +301,9 @@ class Reading:
             info is not None and not info.is_system,
         )  # fmt: skip
         self._streams.append(stream)
+        return self._documents(stream)
+
+    def _documents(self, stream: QueryStream) -> list[dict[str, Any]]:
         found: list[bytes] = []
         done = False
         while not done:

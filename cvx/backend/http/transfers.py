@@ -7,14 +7,13 @@ Source: reference/cli-and-deploy.md §5.3, §5.4.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any, get_args
 
 from starlette.responses import Response, StreamingResponse
 
+from cvx.backend.files import pieces_of
 from cvx.backend.http.middleware import Call, JsonResponse
 from cvx.backend.model.transfers import ImportOrder
 from cvx.errors import CvxError
@@ -32,8 +31,6 @@ from cvx.protocol.transfers import (
     StartUploadResponse,
     TableFormat,
 )
-
-_READ_BYTES = 1 << 20
 
 # ----------------------------------------------------------------------------------------------------- imports
 
@@ -172,7 +169,7 @@ async def download_export(call: Call) -> Response:
     ready = await call.services.transfers.exports.ready(_last_part(call))
     name = f"snapshot_{call.services.deployment.instance_name}_{ready.start_ts}.zip"
     return StreamingResponse(
-        _file(ready.path),
+        pieces_of(ready.path),
         media_type="application/zip",
         headers={
             "content-length": str(ready.size),
@@ -206,12 +203,3 @@ async def export_table(call: Call) -> Response:
 
 def _last_part(call: Call) -> str:
     return str(call.request.scope["path"]).rpartition("/")[2]
-
-
-async def _file(path: Path) -> AsyncIterator[bytes]:
-    file = await asyncio.to_thread(path.open, "rb")
-    try:
-        while piece := await asyncio.to_thread(file.read, _READ_BYTES):
-            yield piece
-    finally:
-        file.close()

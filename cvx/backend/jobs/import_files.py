@@ -10,7 +10,6 @@ Source: reference/cli-and-deploy.md §5.3 (storage rows); model/file_records.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +19,13 @@ from cvx.backend.auth import SYSTEM
 from cvx.backend.bulk import UNPACKED_FILES, UnpackedFile
 from cvx.backend.config import Limits
 from cvx.backend.database import Database, Transaction
+from cvx.backend.files import pieces_of
 from cvx.backend.functions import FileStorage, Reservation
 from cvx.backend.model import file_records
 from cvx.backend.model.file_records import KeptBytes
 from cvx.errors import CvxError
 from cvx.protocol.transfers import ImportMode
 
-_READ_BYTES = 1 << 20
 _YIELD_FILES = 20
 _PAGE_FILES = 500
 
@@ -61,7 +60,7 @@ class FileImport:
         raw = await asyncio.to_thread(listing.read_bytes)
         for line in raw.splitlines():
             file = msgspec.json.decode(line, type=UnpackedFile)
-            kept = await self._files.put(_chunks(self._folder / file.path), reservation)
+            kept = await self._files.put(pieces_of(self._folder / file.path), reservation)
             self._arrived.append(_Arrived(kept, file))
             self._new.add((file.component, file.id))
 
@@ -130,12 +129,3 @@ class FileImport:
                 tx, arrived.kept, id=file.id, creation_time=file.creation_time, content_type=file.content_type,
                 storage_id=file.storage_id, component=file.component,
             )  # fmt: skip
-
-
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
-    file = await asyncio.to_thread(path.open, "rb")
-    try:
-        while piece := await asyncio.to_thread(file.read, _READ_BYTES):
-            yield piece
-    finally:
-        file.close()

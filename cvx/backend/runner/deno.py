@@ -49,49 +49,38 @@ def find_deno() -> Path:
 
 def child_arguments(deno_path: Path, limits: Limits, *, open_realm: bool = False) -> list[str]:
     """The command line of a child that runs queries and mutations."""
-    heap_mb = limits.runner_heap_bytes_max // _MIB
-    arguments = [
-        str(deno_path),
-        "run",
-        "--quiet",
-        "--no-prompt",
-        "--no-remote",
-        "--no-npm",
-        "--no-config",
-        "--no-lock",
-        "--no-code-cache",
-        # V8's compilation cache would keep the sources of past pushes.
-        f"--v8-flags=--disallow-code-generation-from-strings,--no-compilation-cache,--max-old-space-size={heap_mb}",
-        str(HOST_SCRIPT),
-    ]
-    arguments += _console_bounds(limits)
-    return [*arguments, "--open-realm"] if open_realm else arguments
+    return _isolate_arguments(deno_path, limits, HOST_SCRIPT, limits.runner_heap_bytes_max, (), open_realm)
 
 
 def start_child(
     deno_path: Path, limits: Limits, stderr: int, *, open_realm: bool = False
 ) -> subprocess.Popen[bytes]:
     """Start one. Its stdin and stdout are pipes of ours, `stderr` is a file of the caller."""
-    child = subprocess.Popen(
-        child_arguments(deno_path, limits, open_realm=open_realm),
+    child = _piped(child_arguments(deno_path, limits, open_realm=open_realm), stderr, _ENVIRONMENT)
+    limit_child(child.pid, limits, limits.runner_data_bytes_max)  # Code that asks for more gets a RangeError.
+    return child
+
+
+def _piped(arguments: list[str], stderr: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        arguments,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
         bufsize=0,
         cwd="/",
-        env={
-            "TZ": "UTC",
-            "NO_COLOR": "1",
-            "DENO_NO_UPDATE_CHECK": "1",
-            "DENO_DIR": "/dev/null/none",  # Nothing is cached: measured, it starts no slower.
-            "LANG": "C.UTF-8",
-        },
+        env=environment,
         start_new_session=True,  # A Ctrl-C in the terminal is for us to answer, not for the child.
     )
-    limit_child(child.pid, limits, limits.runner_data_bytes_max)  # Code that asks for more gets a RangeError.
-    return child
 
 
+_ENVIRONMENT: Final = {
+    "TZ": "UTC",
+    "NO_COLOR": "1",
+    "DENO_NO_UPDATE_CHECK": "1",
+    "DENO_DIR": "/dev/null/none",  # Nothing is cached: measured, it starts no slower.
+    "LANG": "C.UTF-8",
+}
 _NETWORK_VARIABLES: Final = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "DENO_CERT",
     "DENO_TLS_CA_STORE", "SSL_CERT_FILE",
@@ -100,8 +89,16 @@ _NETWORK_VARIABLES: Final = (
 
 def action_arguments(deno_path: Path, limits: Limits, *, open_realm: bool = False) -> list[str]:
     """The command line of a child that runs actions."""
-    heap_mb = limits.action_heap_bytes_max // _MIB
-    arguments = [
+    allowed = ("--allow-net",)
+    return _isolate_arguments(
+        deno_path, limits, ACTION_SCRIPT, limits.action_heap_bytes_max, allowed, open_realm
+    )
+
+
+def _isolate_arguments(
+    deno_path: Path, limits: Limits, script: Path, heap_bytes: int, allowed: tuple[str, ...], open_realm: bool
+) -> list[str]:
+    return [
         str(deno_path),
         "run",
         "--quiet",
@@ -111,37 +108,28 @@ def action_arguments(deno_path: Path, limits: Limits, *, open_realm: bool = Fals
         "--no-config",
         "--no-lock",
         "--no-code-cache",
-        "--allow-net",
-        f"--v8-flags=--disallow-code-generation-from-strings,--no-compilation-cache,--max-old-space-size={heap_mb}",
-        str(ACTION_SCRIPT),
+        *allowed,
+        # V8's compilation cache would keep the sources of past pushes.
+        "--v8-flags=--disallow-code-generation-from-strings,--no-compilation-cache,"
+        f"--max-old-space-size={heap_bytes // _MIB}",
+        str(script),
+        *_console_bounds(limits),
+        *(("--open-realm",) if open_realm else ()),
     ]
-    arguments += _console_bounds(limits)
-    return [*arguments, "--open-realm"] if open_realm else arguments
 
 
 def start_action_child(
     deno_path: Path, limits: Limits, stderr: int, *, open_realm: bool = False
 ) -> subprocess.Popen[bytes]:
     """Start one. Its stdin and stdout are pipes of ours, `stderr` is a file of the caller."""
-    child = subprocess.Popen(
-        action_arguments(deno_path, limits, open_realm=open_realm),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        bufsize=0,
-        cwd="/",
-        env={
-            "TZ": "UTC",
-            "NO_COLOR": "1",
-            "DENO_NO_UPDATE_CHECK": "1",
-            "DENO_DIR": "/dev/null/none",
-            "LANG": "C.UTF-8",
-            **{name: os.environ[name] for name in _NETWORK_VARIABLES if name in os.environ},
-        },
-        start_new_session=True,
-    )
+    arguments = action_arguments(deno_path, limits, open_realm=open_realm)
+    child = _piped(arguments, stderr, {**_ENVIRONMENT, **_network_environment()})
     limit_child(child.pid, limits, limits.action_data_bytes_max)
     return child
+
+
+def _network_environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in _NETWORK_VARIABLES if name in os.environ}
 
 
 def _console_bounds(limits: Limits) -> list[str]:
@@ -215,14 +203,10 @@ def start_node_child(
             cwd=folders.temporary,
             pass_fds=sockets,
             env={
-                "TZ": "UTC",
-                "NO_COLOR": "1",
-                "DENO_NO_UPDATE_CHECK": "1",
-                "DENO_DIR": "/dev/null/none",
-                "LANG": "C.UTF-8",
+                **_ENVIRONMENT,
                 "HOME": str(folders.temporary),
                 "TMPDIR": str(folders.temporary),
-                **{name: os.environ[name] for name in _NETWORK_VARIABLES if name in os.environ},
+                **_network_environment(),
             },
             start_new_session=True,
         )

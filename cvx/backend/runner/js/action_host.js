@@ -10,9 +10,8 @@ import { addBundle, addSource, closureOf, forgetBundle, instantiate, ModuleError
 import { currentExecution, PHASE_OVER, PHASE_RUN } from "./state.js";
 import { actionWorld, stopAllTimers } from "./action_globals.js";
 import { ActionExecution, noteEveryTurn, RETURNED } from "./action_state.js";
-import { answered, blobAnswer, underWay } from "./action_syscalls.js";
+import { answered, answerOf, underWay } from "./action_syscalls.js";
 import { config, flush, Incoming, Outgoing, readFrames, send, streamHandlers } from "./action_wire.js";
-import { Rejection } from "./syscalls.js";
 import { exportedFunction } from "./exported.js";
 import { failureOf, isFrozenRealmError } from "./errors.js";
 import { oneLine } from "./json_lines.js";
@@ -222,16 +221,8 @@ const handlers = {
     }
     begin(execution);
   },
-  // The answer to one operation: 0 (a result), [message, hasData], {s: stream, t: type} (a blob), {n: 1} (none).
   answer([, id, number, kind], line) {
-    const execution = executions.get(id);
-    let answer;
-    if (kind === 0) answer = line();
-    else if (Array.isArray(kind)) answer = new Rejection(kind[0], kind[1] ? line() : null);
-    else if (kind.n === 1) answer = null;
-    else answer = blobAnswer(kind.s, kind.t);
-    if (execution !== undefined) answered(execution, number, answer);
-    else answer?.stream?.stop();
+    answered(executions.get(id), number, answerOf(kind, line));
   },
   // The parent has given up on an action: its client is gone, its time is over, it is not wanted any more.
   cancel([, id]) {

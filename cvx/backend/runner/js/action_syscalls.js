@@ -36,8 +36,17 @@ function rejected(answer) {
   return error;
 }
 
-/** An answer of the parent: text, a Rejection, or {stream, type} of a blob. */
+/** The answer to one operation, of a frame's kind 0 (a result), [message, hasData], {n: 1} (none), or {s: stream, t: type} (a blob): text, a Rejection, null, or {stream, type}. */
+export function answerOf(kind, line) {
+  if (kind === 0) return line();
+  if (Array.isArray(kind)) return new Rejection(kind[0], kind[1] ? line() : null);
+  if (kind.n === 1) return null;
+  return { stream: new Incoming(kind.s), type: kind.t };
+}
+
+/** Hand an answer to who waits for it; `execution` is undefined when that is over. */
 export function answered(execution, number, answer) {
+  if (execution === undefined) return answer?.stream?.stop();
   const operation = execution.operations.get(number);
   if (operation === undefined) return;
   execution.operations.delete(number);
@@ -149,9 +158,4 @@ export function makeActionConvex() {
     asyncSyscall: Object.freeze((op, args) => asyncSyscall(op, args)),
     jsSyscall: Object.freeze((op, args) => jsSyscall(op, args)),
   });
-}
-
-/** A blob that the parent is about to send. */
-export function blobAnswer(number, type) {
-  return { stream: new Incoming(number), type };
 }

@@ -12,7 +12,7 @@ import { Duplex } from "node:stream";
 import net from "node:net";
 import process from "node:process";
 import { ActionExecution, noteEveryTurn, RETURNED } from "./action_state.js";
-import { answered, blobAnswer, makeActionConvex, underWay } from "./action_syscalls.js";
+import { answered, answerOf, makeActionConvex, underWay } from "./action_syscalls.js";
 import { config, flush, readFrames, send, streamHandlers, useChannel } from "./action_wire.js";
 import { describe } from "./analyze.js";
 import { RealDate, realNow } from "./determinism.js";
@@ -23,7 +23,7 @@ import { ModuleError } from "./modules.js";
 import { becomeNode } from "./node_globals.js";
 import { framesOf, moduleSources, setCodeFolder } from "./node_sources.js";
 import { currentExecution, PHASE_OVER, PHASE_RUN } from "./state.js";
-import { Rejection, withCode } from "./syscalls.js";
+import { withCode } from "./syscalls.js";
 
 const { core } = Deno[Deno.internal];
 const { op_exit, op_set_exit_code } = core.ops;
@@ -269,14 +269,7 @@ const handlers = {
     begin(execution);
   },
   answer([, id, number, kind], line) {
-    const execution = executions.get(id);
-    let answer;
-    if (kind === 0) answer = line();
-    else if (Array.isArray(kind)) answer = new Rejection(kind[0], kind[1] ? line() : null);
-    else if (kind.n === 1) answer = null;
-    else answer = blobAnswer(kind.s, kind.t);
-    if (execution !== undefined) answered(execution, number, answer);
-    else answer?.stream?.stop();
+    answered(executions.get(id), number, answerOf(kind, line));
   },
   // The parent has given up on an action, and on this process as soon as no other runs in it.
   cancel([, id]) {

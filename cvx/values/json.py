@@ -22,8 +22,6 @@ import msgspec
 
 from cvx.errors import CvxError
 from cvx.values.value import (
-    ABSENT_CREATION_TIME_SIZE_BYTES,
-    ABSENT_ID_SIZE_BYTES,
     ARRAY_LENGTH_MAX,
     COMMIT_TS,
     DOCUMENT_NESTING_MAX,
@@ -36,10 +34,9 @@ from cvx.values.value import (
     Undefined,
     Value,
     array_too_long,
-    check_document_size,
     check_field_name,
     check_int64,
-    check_system_field,
+    document_size,
     good_names,
     print_kind,
     size_of,
@@ -112,15 +109,7 @@ def open_document(fields: dict[str, Any]) -> int:
         size = _open_object(fields, DOCUMENT_NESTING_MAX, False)
     except CvxError as error:
         raise too_deep_for_a_document() if error.code == "TooNestedError" else error from None
-    if "_id" not in fields:
-        size += ABSENT_ID_SIZE_BYTES
-    if "_creationTime" not in fields:
-        size += ABSENT_CREATION_TIME_SIZE_BYTES
-    check_document_size(size)
-    for name in fields:
-        if name[:1] == "_":
-            check_system_field(name)
-    return size
+    return document_size(fields, size)
 
 
 def print_document(fields: dict[str, Any], *, special: bool) -> bytes:

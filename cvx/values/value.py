@@ -182,6 +182,11 @@ def check_document(fields: dict[str, Any]) -> int:
         if error.code != "TooNestedError":
             raise
         raise too_deep_for_a_document() from None
+    return document_size(fields, size)
+
+
+def document_size(fields: dict[str, Any], size: int) -> int:
+    """The weight of a document whose fields weigh `size`. Raises as `check_document` does, but for its nesting."""
     if "_id" not in fields:
         size += ABSENT_ID_SIZE_BYTES
     if "_creationTime" not in fields:

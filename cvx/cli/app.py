@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -228,6 +229,7 @@ def run(argv: Sequence[str], *, sign_shown: bool = False) -> int:
     `sign_shown`: a status line stands on the terminal already, for the first words to replace.
     """
     Output.sign_shown = sign_shown
+    _buffer_standard_output()
     plain = list(argv[: argv.index("--")] if "--" in argv else argv)
     if "--json" in plain and "--help" in plain:  # Help as data is what `cvx help … --json` answers.
         argv = ["help", *(word for word in plain if not word.startswith("-")), "--json"]
@@ -248,6 +250,16 @@ def run(argv: Sequence[str], *, sign_shown: bool = False) -> int:
     except Exception as error:
         return _other(error, output, plain)
     return code if isinstance(code, int) else 0
+
+
+def _buffer_standard_output() -> None:
+    """With PYTHONUNBUFFERED, Python hands what it prints to the system once: what a full pipe left over when the process
+    was stopped (Ctrl-Z) would be lost. We flush where it matters."""
+    if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
+        old = sys.stdout
+        sys.stdout = open(  # noqa: SIM115
+            old.fileno(), "w", encoding=old.encoding, errors=old.errors, closefd=False
+        )
 
 
 def _told(tell: Callable[[], None], code: int) -> int:

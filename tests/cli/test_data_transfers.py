@@ -268,6 +268,32 @@ def test_who_reads_only_the_beginning_is_no_error(live: LiveBackend, tmp_path: P
     until(lambda: not _export_children(), "the end of what nobody reads")
 
 
+def test_nothing_is_lost_when_the_writers_are_stopped_meanwhile(
+    live: LiveBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-Z and `fg`, a laptop that sleeps: a write to a full pipe then ends early, which Python's unbuffered output
+    would not notice."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    rows_file(tmp_path / "rows.jsonl", ROWS := 150_000)
+    run(live, tmp_path, "import", "--table", "long", "rows.jsonl")
+    keys = ["--url", live.url, "--admin-key", live.admin_key]
+    with subprocess.Popen(
+        [*CVX, "data", "export", "--table", "long", "-q", *keys],
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        until(_export_children, "the export begins")
+        for _ in range(20):
+            for pid in (process.pid, *_export_children()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+                    time.sleep(0.01)
+                    os.kill(pid, signal.SIGCONT)
+            time.sleep(0.02)
+        exported = [json.loads(line)["n"] for line in process.stdout]
+    assert exported == list(range(ROWS))
+
+
 def test_ctrl_c_on_a_terminal_ends_the_job_too(
     live: LiveBackend, client: TransferClient, tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ from cvx.backend.bulk.messages import (
     ExportReport,
     StoredFile,
 )
+from cvx.backend.bulk.standard_output import standard_output
 from cvx.backend.database import Catalog, TableInfo, catalog_of
 from cvx.backend.store import StoredRow, StoreReader, reading_folder
 from cvx.errors import CvxError
@@ -260,7 +261,7 @@ def main() -> None:
     """Serve one export."""
     with contextlib.suppress(OSError, AttributeError):
         os.nice(5)  # Whoever waits for an answer comes first.
-    out = sys.stdout.buffer
+    out = standard_output()
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=ExportOrder)
 
     def say(report: ExportReport) -> None:

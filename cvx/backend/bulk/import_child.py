@@ -18,6 +18,7 @@ from dataclasses import replace
 import msgspec
 
 from cvx.backend.bulk.messages import ImportOrder, ImportPlan, ImportReport
+from cvx.backend.bulk.standard_output import standard_output
 from cvx.backend.bulk.upload_reader import UploadReader, saying_failures
 from cvx.backend.config import Limits
 
@@ -27,7 +28,7 @@ def main() -> None:
     with contextlib.suppress(OSError, AttributeError):
         os.nice(5)  # Whoever waits for an answer comes first.
     encoder = msgspec.json.Encoder()
-    out = sys.stdout.buffer
+    out = standard_output()
 
     def say(report: ImportReport) -> None:
         out.write(encoder.encode(report) + b"\n")

@@ -67,7 +67,7 @@ class Uploads:
             raise CvxError("UploadFinished", "This upload is finished; its parts cannot be changed.")
         path = folder / f".part-{number:05}-{secrets.token_hex(4)}"
         try:
-            with path.open("xb", buffering=0) as file:
+            with path.open("xb") as file:  # Buffered: a disk that is nearly full takes a part of a raw write.
                 size = 0
                 waiting: list[bytes] = []
                 held = 0

@@ -6,16 +6,20 @@ import base64
 import hashlib
 import io
 import json
+import sqlite3
 import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from cvx.backend.auth import SYSTEM
 from cvx.backend.database import Transaction
+from cvx.backend.store.open import DATABASE_FILE
 from cvx.values import DocumentId
 from tests.jobs.transfer_client import TransferClient, lines, zipped
 from tests.live_backend import LiveBackend
@@ -268,6 +272,20 @@ def test_one_table_in_every_format(client: TransferClient) -> None:
     assert get(table="t", format="xml").json()["code"] == "InvalidExport"
     client.load(b"", "jsonLines", "none")
     assert get(table="none").text == "" and json.loads(get(table="none", format="json").text) == []
+
+
+def test_a_table_that_cannot_be_read_to_its_end_is_not_taken_for_whole(
+    live: LiveBackend, client: TransferClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client.load(lines(*({"n": n, "text": "x" * 100} for n in range(20_000))), "jsonLines", "t")
+    with closing(sqlite3.connect(live.config.data_dir / DATABASE_FILE)) as file, file:
+        file.execute(
+            "UPDATE documents SET checksum = checksum + 1 WHERE id = (SELECT max(id) - 500 FROM documents)"
+        )
+    with pytest.raises(httpx.RemoteProtocolError):
+        raw(client, "t")
+    told = capfd.readouterr().err
+    assert "damaged" in told and "Traceback" not in told, told
 
 
 def test_exports_come_to_an_end(live: LiveBackend, client: TransferClient) -> None:

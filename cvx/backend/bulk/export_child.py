@@ -263,10 +263,16 @@ def main() -> None:
         os.nice(5)  # Whoever waits for an answer comes first.
     out = standard_output()
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=ExportOrder)
+    has_begun = False
 
     def say(report: ExportReport) -> None:
         out.write(msgspec.json.encode(report) + b"\n")
         out.flush()
+
+    def fail(code: str, message: str) -> None:
+        if has_begun:  # What is said now would be taken for a part of the table.
+            sys.exit(message)
+        say(ExportFailed(code, message))
 
     try:
         try:
@@ -274,23 +280,25 @@ def main() -> None:
                 if order.zip_path is not None:
                     write_zip(order, reader, say)
                 else:
-                    _send(table_stream(order, reader), out, order.chunk_bytes)
+                    pieces = table_stream(order, reader)
+                    first = next(pieces, b"")  # What is wrong with the request shows here.
+                    has_begun = True
+                    out.write(b"ok\n" + first)
+                    _send(pieces, out, order.chunk_bytes)
         except CvxError as error:
-            say(ExportFailed(error.code, error.message))
+            fail(error.code, error.message)
         except OSError as error:
             if isinstance(error, BrokenPipeError):
                 raise
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             why = "the disk of the backend is full" if full else str(error)
-            say(ExportFailed("DiskFull" if full else "ExportFailed", f"The export failed: {why}."))
+            fail("DiskFull" if full else "ExportFailed", f"The export failed: {why}.")
     except BrokenPipeError:  # Nobody wants it any more.
         os._exit(1)
 
 
 def _send(pieces: Iterator[bytes], out: Any, chunk_bytes: int) -> None:
-    """A table to standard output, after one line that says that it can be read."""
-    first = next(pieces, b"")  # What is wrong with the request shows here.
-    out.write(b"ok\n" + first)
+    """The rest of a table to standard output, in pieces of about this size."""
     held: list[bytes] = []
     size = 0
     for piece in pieces:
@@ -299,7 +307,7 @@ def _send(pieces: Iterator[bytes], out: Any, chunk_bytes: int) -> None:
         if size >= chunk_bytes:
             out.write(b"".join(held))
             held, size = [], 0
-    out.write(b"".join(held) + b"")
+    out.write(b"".join(held))
     out.flush()
 
 

@@ -162,6 +162,8 @@ def test_chat_vite_offline_writes_wait_and_survive_a_reload(tmp_path: Path, chro
                 each.type_into("form input", text)
                 each.press_enter()
                 each.wait_for_text("1 not sent yet")
+            # What one tab keeps takes a moment to reach the process of the other.
+            page.wait_for(f"{WRITES_KEPT}.length === 2", "the browser keeps both writes")
             page.reload()
             page.wait_for_text("2 not sent yet")
             page.wait_for_text("Welcome to #general")
@@ -180,6 +182,9 @@ def test_chat_vite_offline_writes_wait_and_survive_a_reload(tmp_path: Path, chro
         finally:
             vite.kill()
             vite.wait()
+
+
+WRITES_KEPT = "Object.keys(localStorage).filter((name) => name.startsWith('synced:write:'))"
 
 
 def shows_status(status: str) -> str:

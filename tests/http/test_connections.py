@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -140,21 +142,28 @@ def test_methods_that_are_not_answered(served: LiveBackend, method: str) -> None
 
 
 def test_slow_bodies_hold_nobody_up_and_are_given_up(served: LiveBackend) -> None:
+    # A machine that stands still for two seconds shows nothing; one of several tries is not such a moment.
+    assert any(_others_are_answered_before(served) for _ in range(5)), "nobody else waits"
+
+
+def _others_are_answered_before(served: LiveBackend) -> bool:
+    """Whether a request is answered while slow ones are still waited for, which are then given up."""
     slow = [Raw(served) for _ in range(30)]
     try:
         for raw in slow:
             raw.send(post(CALL[:5], length=len(CALL)))
-        started = time.monotonic()
         with httpx.Client(base_url=served.url, timeout=60) as http:
             for _ in range(20):
                 assert http.get("/version").status_code == 200
-        assert time.monotonic() - started < LIMITS["request_time_s"], "nobody else waits"
+        before = not select.select([raw.socket for raw in slow], [], [], 0)[0]
         for raw in slow:
-            raw.send(CALL[5])  # A byte now and then changes nothing.
+            with contextlib.suppress(OSError):  # Given up already.
+                raw.send(CALL[5])  # A byte now and then changes nothing.
         for raw in slow:
             status, _, body = raw.response()
             assert (status, json.loads(body)["code"]) == (408, "RequestTimeout")
             assert raw.closed()
+        return before
     finally:
         for raw in slow:
             raw.socket.close()

@@ -275,11 +275,11 @@ def test_nothing_is_lost_when_the_writers_are_stopped_meanwhile(
     would not notice."""
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
     rows_file(tmp_path / "rows.jsonl", ROWS := 150_000)
-    imported = run(live, tmp_path, "import", "--table", "stopped", "rows.jsonl")
+    imported = run(live, tmp_path, "import", "--table", "paused", "rows.jsonl")
     assert imported.code == 0, imported.err
     keys = ["--url", live.url, "--admin-key", live.admin_key]
     with subprocess.Popen(
-        [*CVX, "data", "export", "--table", "stopped", "-q", *keys],
+        [*CVX, "data", "export", "--table", "paused", "-q", *keys],
         cwd=tmp_path, env=environment(), stdout=subprocess.PIPE,
     ) as process:  # fmt: skip
         assert process.stdout is not None

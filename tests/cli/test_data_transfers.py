@@ -122,6 +122,8 @@ def test_what_is_wrong_has_a_place_a_reason_and_a_code(
         (["import", "--table", "t", "."], 3),
         (["export", "--table", "on"], 3),
         (["export", "--format", "csv"], 2),
+        (["export", "--table", "one", "--format", "csv", "--json"], 2),
+        (["export", "--table", "one", "--format", "json", "--json"], 2),
         (["export", "--table", "bad", "--path", "bad.zip"], 5),
     ):
         outcome = run(live, tmp_path, *words, "--json")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
 import typer
@@ -117,7 +117,8 @@ def serve(
     from cvx.backend.config import BackendConfig
     from cvx.backend.limits import limits_with
 
-    one_of("--log-format", log_format, ("text", "json"))
+    # Before anything is made on disk.
+    checked_format: Literal["text", "json"] = one_of("--log-format", log_format, ("text", "json"))
     limits = limits_with(_overrides(context, limit))
     instance = load_instance(data, name=instance_name, secret=os.environ.pop(SECRET_VARIABLE, None))
     config = BackendConfig(
@@ -131,7 +132,7 @@ def serve(
         site_origin=_origin("--site-origin", site_origin),
         one_port=one_port,
         log_functions=log_functions,
-        log_format=log_format,  # type: ignore[arg-type]  # one_of has checked it
+        log_format=checked_format,
         redact_logs=redact,
         dev_issuer=dev_issuer,
         node_modules=node_modules,

@@ -11,7 +11,7 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -22,18 +22,19 @@ from cvx.cli.prompts import stdin_is_terminal
 from cvx.errors import CvxError
 
 if TYPE_CHECKING:
-    from cvx.protocol.transfers import ImportFormat
+    from cvx.protocol.transfers import ImportFormat, ImportMode, TableFormat
     from cvx.toolchain.client import DeploymentClient, ImportResult, Preview, Source
 
 STDIN = "-"
-_BY_SUFFIX = {
+FileFormat: TypeAlias = Literal["jsonl", "json", "csv", "zip"]
+_BY_SUFFIX: dict[str, FileFormat] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "json",
     ".csv": "csv",
     ".zip": "zip",
 }
-_WIRE_FORMATS: dict[str, ImportFormat] = {
+_WIRE_FORMATS: dict[FileFormat, ImportFormat] = {
     "jsonl": "jsonLines",
     "json": "jsonArray",
     "csv": "csv",
@@ -110,15 +111,13 @@ def import_data(
     Rows keep their _id and _creationTime.
     """
     mode = _mode(append, replace, replace_all)
-    if format_ is not None:
-        format_ = _WIRE_NAMES.get(format_, format_)
-        one_of("--format", format_, ("jsonl", "json", "csv", "zip"))
+    named = _named_format(format_)
     with _source(path) as source:
-        format_ = format_ or _format_of(path, source)
-        if (table is None) != (format_ == "zip"):
+        format = named or _format_of(path, source)
+        if (table is None) != (format == "zip"):
             raise CvxError(
                 "UsageError",
-                "A ZIP names its tables itself." if table else f"--table is needed to import {format_}.",
+                "A ZIP names its tables itself." if table else f"--table is needed to import {format}.",
                 hint="Leave --table out." if table else "Pass --table TABLE.",
             )
         context.output.status(f"Importing {source.name}")
@@ -127,8 +126,8 @@ def import_data(
             from cvx.toolchain.client import ImportWish, import_file, imports_under_way
 
             wish = ImportWish(
-                _WIRE_FORMATS[format_],
-                mode,  # type: ignore[arg-type]  # one_of has checked it
+                _WIRE_FORMATS[format],
+                mode,
                 table,
                 dry_run,
                 confirmed=_is_agreed(context, yes),
@@ -151,7 +150,7 @@ def import_data(
     _show_result(context, result, source.name, url, mode)
 
 
-def _mode(append: bool, replace: bool, replace_all: bool) -> str:
+def _mode(append: bool, replace: bool, replace_all: bool) -> ImportMode:
     if append + replace + replace_all > 1:
         raise CvxError(
             "UsageError",
@@ -210,11 +209,18 @@ class _Peeked:
         return bytes(self._stream.read(size))
 
 
-def _format_of(path: str, source: Source) -> str:
+def _named_format(name: str | None) -> FileFormat | None:
+    """What `--format` says, which may be the name that the deployment has for it."""
+    if name is None:
+        return None
+    return one_of("--format", _WIRE_NAMES.get(name, name), tuple(_WIRE_FORMATS))
+
+
+def _format_of(path: str, source: Source) -> FileFormat:
     """By the file's name, else by how it begins."""
     known = _BY_SUFFIX.get(Path(path).suffix.lower())
-    if known not in (None, "json"):
-        return str(known)
+    if known is not None and known != "json":
+        return known
     file: Any = source.file
     if isinstance(file, _Peeked):
         beginning = file.peek()
@@ -335,7 +341,7 @@ def export_data(
     What is exported is one moment, whatever is written meanwhile.
     """
     names = list(dict.fromkeys(tables or []))
-    chosen = _export_format(names, path, format_)
+    chosen = _export_format(names, path, format_, is_json=context.output.json_mode)
     if chosen == "zip" and path is None and (sys.stdout.isatty() or context.output.json_mode):
         path = Path.cwd()
     if path is not None and path.exists() and not path.is_dir():
@@ -360,16 +366,19 @@ def export_data(
         context.output.result(data, None)
 
 
-def _export_format(names: list[str], path: Path | None, format_: str | None) -> str:
-    if format_ is not None:
-        format_ = _WIRE_NAMES.get(format_, format_)
-        one_of("--format", format_, ("jsonl", "json", "csv", "zip"))
+def _export_format(names: list[str], path: Path | None, format_: str | None, *, is_json: bool) -> FileFormat:
+    named = _named_format(format_)
     by_path = None if path is None else _BY_SUFFIX.get(path.suffix.lower())
-    chosen = format_ or by_path or ("jsonl" if len(names) == 1 else "zip")
+    chosen: FileFormat = named or by_path or ("jsonl" if len(names) == 1 else "zip")
     if chosen != "zip" and len(names) != 1:
         raise CvxError(
             "UsageError", f"Only one table fits into {chosen}.",
             hint="Pass one --table TABLE, or --format zip for all of them.",
+        )  # fmt: skip
+    if is_json and path is None and chosen in ("csv", "json"):
+        raise CvxError(
+            "UsageError", f"--json prints a row a line in its own envelope, which {chosen} does not fit into.",
+            hint="Pass --path FILE, or leave out --json or --format.",
         )  # fmt: skip
     return chosen
 
@@ -400,14 +409,14 @@ async def _export_table(
     client: DeploymentClient,
     name: str,
     path: Path | None,
-    chosen: str,
+    chosen: TableFormat,
     component: str | None,
 ) -> dict[str, Any]:
     from cvx.cli.commands.data import require_table, table_names
     from cvx.toolchain.client import export_table, save
 
     require_table(name, await table_names(client, component))
-    async with export_table(client, context.reporter, name, chosen, component) as exported:  # type: ignore[arg-type]  # one_of has checked it
+    async with export_table(client, context.reporter, name, chosen, component) as exported:
         pieces = exported.pieces
         if path is None:
             await _to_stdout(context, _enveloped(pieces) if context.output.json_mode else pieces)

@@ -18,6 +18,7 @@ from cvx.errors import CvxError
 
 if TYPE_CHECKING:
     from cvx.toolchain.client import Changes, DroppedIndex
+    from cvx.toolchain.dev.loop import TypecheckMode
 
 LARGE_TABLE_DOCUMENTS = 100_000
 """From here on dropping an index is asked about, as in the official CLI (cli-and-deploy.md §1.8)."""
@@ -70,7 +71,7 @@ def deploy(
 ) -> None:
     """Push the project to a deployment, all or nothing."""
     context.output.status("Preparing")
-    one_of("--typecheck", typecheck, ("try", "enable", "disable"))
+    mode: TypecheckMode = one_of("--typecheck", typecheck, ("try", "enable", "disable"))
     one_of("--codegen", codegen, ("enable", "disable"))
     begin = time.monotonic()
 
@@ -97,7 +98,7 @@ def deploy(
                 context.reporter,
                 dry_run=dry_run,
                 message=message,
-                typecheck=typecheck,  # type: ignore[arg-type]  # one_of has checked it
+                typecheck=mode,
                 codegen=codegen == "enable",
                 before_start=agree if asks else None,
             )

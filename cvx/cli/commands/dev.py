@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import typer
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cvx.toolchain.client import FunctionAnswer, LoggedCall
     from cvx.toolchain.dev import Pushed
     from cvx.toolchain.project import Deployment
+
+Choice = TypeVar("Choice", bound=str)
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -68,18 +70,18 @@ def dev(
     from cvx.toolchain.dev import DevOptions, develop
     from cvx.toolchain.dev.loop import TailLogs, TypecheckMode
 
-    one_of("--typecheck", typecheck, get_args(TypecheckMode))
+    checked_typecheck: TypecheckMode = one_of("--typecheck", typecheck, get_args(TypecheckMode))
     one_of("--codegen", codegen, ("enable", "disable"))
-    one_of("--tail-logs", tail_logs, get_args(TailLogs))
+    checked_tail_logs: TailLogs = one_of("--tail-logs", tail_logs, get_args(TailLogs))
     name = None if configure is None else configured(context, configure)
     options = DevOptions(
         once=once,
         until_success=until_success,
         start=start,
         run=run,
-        typecheck=typecheck,  # type: ignore[arg-type]  # one_of has checked them
+        typecheck=checked_typecheck,
         codegen=codegen == "enable",
-        tail_logs=tail_logs,  # type: ignore[arg-type]
+        tail_logs=checked_tail_logs,
         port=port,
         beside=name is None and context.is_beside,
     )
@@ -89,12 +91,13 @@ def dev(
     develop(project.root, name or selection.name, deployment, options, TerminalView(context.output))
 
 
-def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a value that is not among those allowed, offering the nearest."""
+def one_of(option: str, value: str, allowed: tuple[Choice, ...]) -> Choice:
+    """The value, which is refused when it is not among those allowed, offering the nearest."""
     import difflib
 
-    if value in allowed:
-        return
+    for choice in allowed:
+        if choice == value:
+            return choice
     near = difflib.get_close_matches(value, allowed, n=1, cutoff=0.4)
     raise CvxError(
         "UsageError",
